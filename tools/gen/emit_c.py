@@ -159,7 +159,8 @@ def api_keys(messages: list[Message]) -> str:
 
 def api_table(messages: list[Message], supported: list[SupportedApi]) -> str:
     served = {api.key: api for api in supported}
-    rows, slots = [], []
+    rows: list[str] = []
+    slots: list[tuple[int, int]] = []
     for message in _apis(messages):
         api = served.pop(message.api_key, None)
         flexible = "INT16_MAX" if message.flexible.first == UNBOUNDED else message.flexible.first

@@ -106,7 +106,9 @@ def _class(message: Message, struct: Struct) -> list[str]:
             body.append(f"        self.{name} = {name}")
         elif kind == "maybe-list":
             lines.append(f"        {name}: {annotation} | EllipsisType = ...,")
-            body.append(f"        self.{name}: {annotation} = [] if {name} is ... else {name}")
+            body.append(f"        self.{name}: {annotation} = (")
+            body.append(f"            [] if {name} is ... else {name}")
+            body.append("        )")
         else:
             fresh = "[]" if kind == "list" else f"{_element(entry)}()"
             plain = annotation.removesuffix(" | None")

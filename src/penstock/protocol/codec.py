@@ -16,7 +16,9 @@ __all__ = ["DecodedRecord", "Headers", "MessageCodec", "RecordToWrite"]
 Headers: TypeAlias = "Sequence[tuple[bytes, bytes | None]]"
 
 # offset, timestamp (ms), key, value, headers
-DecodedRecord: TypeAlias = "tuple[int, int, bytes | None, bytes | None, list[tuple[bytes, bytes | None]]]"
+DecodedRecord: TypeAlias = (
+    "tuple[int, int, bytes | None, bytes | None, list[tuple[bytes, bytes | None]]]"
+)
 
 # timestamp (ms), key, value, headers
 RecordToWrite: TypeAlias = "tuple[int, bytes | None, bytes | None, Headers]"

@@ -52,7 +52,9 @@ class CreatePartitionsTopic(Message):
     ) -> None:
         self.name = name
         self.count = count
-        self.assignments: list[CreatePartitionsAssignment] | None = [] if assignments is ... else assignments
+        self.assignments: list[CreatePartitionsAssignment] | None = (
+            [] if assignments is ... else assignments
+        )
 
 
 class CreatePartitionsRequest(Message):

@@ -163,7 +163,9 @@ class CreatableTopicResult(Message):
         self.topic_config_error_code = topic_config_error_code
         self.num_partitions = num_partitions
         self.replication_factor = replication_factor
-        self.configs: list[CreatableTopicConfigs] | None = [] if configs is ... else configs
+        self.configs: list[CreatableTopicConfigs] | None = (
+            [] if configs is ... else configs
+        )
 
 
 class CreateTopicsResponse(Message):

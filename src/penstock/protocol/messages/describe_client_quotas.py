@@ -130,4 +130,6 @@ class DescribeClientQuotasResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message = error_message
-        self.entries: list[EntryData] | None = [] if entries is ... else entries
+        self.entries: list[EntryData] | None = (
+            [] if entries is ... else entries
+        )

@@ -38,7 +38,9 @@ class DescribeConfigsResource(Message):
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
-        self.configuration_keys: list[str] | None = [] if configuration_keys is ... else configuration_keys
+        self.configuration_keys: list[str] | None = (
+            [] if configuration_keys is ... else configuration_keys
+        )
 
 
 class DescribeConfigsRequest(Message):

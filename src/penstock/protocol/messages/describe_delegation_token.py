@@ -47,7 +47,9 @@ class DescribeDelegationTokenRequest(Message):
         *,
         owners: list[DescribeDelegationTokenOwner] | None | EllipsisType = ...,
     ) -> None:
-        self.owners: list[DescribeDelegationTokenOwner] | None = [] if owners is ... else owners
+        self.owners: list[DescribeDelegationTokenOwner] | None = (
+            [] if owners is ... else owners
+        )
 
 
 class DescribedDelegationTokenRenewer(Message):

@@ -50,7 +50,9 @@ class DescribeLogDirsRequest(Message):
         *,
         topics: list[DescribableLogDirTopic] | None | EllipsisType = ...,
     ) -> None:
-        self.topics: list[DescribableLogDirTopic] | None = [] if topics is ... else topics
+        self.topics: list[DescribableLogDirTopic] | None = (
+            [] if topics is ... else topics
+        )
 
 
 class DescribeLogDirsPartition(Message):

@@ -54,7 +54,9 @@ class DescribeShareGroupOffsetsRequestGroup(Message):
         topics: list[DescribeShareGroupOffsetsRequestTopic] | None | EllipsisType = ...,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[DescribeShareGroupOffsetsRequestTopic] | None = [] if topics is ... else topics
+        self.topics: list[DescribeShareGroupOffsetsRequestTopic] | None = (
+            [] if topics is ... else topics
+        )
 
 
 class DescribeShareGroupOffsetsRequest(Message):

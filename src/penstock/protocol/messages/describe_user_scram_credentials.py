@@ -44,7 +44,9 @@ class DescribeUserScramCredentialsRequest(Message):
         *,
         users: list[UserName] | None | EllipsisType = ...,
     ) -> None:
-        self.users: list[UserName] | None = [] if users is ... else users
+        self.users: list[UserName] | None = (
+            [] if users is ... else users
+        )
 
 
 class CredentialInfo(Message):

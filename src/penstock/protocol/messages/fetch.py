@@ -281,7 +281,9 @@ class PartitionData(Message):
         self.snapshot_id: SnapshotId = (
             SnapshotId() if snapshot_id is None else snapshot_id
         )
-        self.aborted_transactions: list[AbortedTransaction] | None = [] if aborted_transactions is ... else aborted_transactions
+        self.aborted_transactions: list[AbortedTransaction] | None = (
+            [] if aborted_transactions is ... else aborted_transactions
+        )
         self.preferred_read_replica = preferred_read_replica
         self.records = records
 

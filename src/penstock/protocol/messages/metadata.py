@@ -54,7 +54,9 @@ class MetadataRequest(Message):
         include_cluster_authorized_operations: bool = False,
         include_topic_authorized_operations: bool = False,
     ) -> None:
-        self.topics: list[MetadataRequestTopic] | None = [] if topics is ... else topics
+        self.topics: list[MetadataRequestTopic] | None = (
+            [] if topics is ... else topics
+        )
         self.allow_auto_topic_creation = allow_auto_topic_creation
         self.include_cluster_authorized_operations = include_cluster_authorized_operations
         self.include_topic_authorized_operations = include_topic_authorized_operations

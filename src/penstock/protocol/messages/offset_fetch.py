@@ -84,7 +84,9 @@ class OffsetFetchRequestGroup(Message):
         self.group_id = group_id
         self.member_id = member_id
         self.member_epoch = member_epoch
-        self.topics: list[OffsetFetchRequestTopics] | None = [] if topics is ... else topics
+        self.topics: list[OffsetFetchRequestTopics] | None = (
+            [] if topics is ... else topics
+        )
 
 
 class OffsetFetchRequest(Message):
@@ -104,7 +106,9 @@ class OffsetFetchRequest(Message):
         require_stable: bool = False,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[OffsetFetchRequestTopic] | None = [] if topics is ... else topics
+        self.topics: list[OffsetFetchRequestTopic] | None = (
+            [] if topics is ... else topics
+        )
         self.groups: list[OffsetFetchRequestGroup] = (
             [] if groups is None else groups
         )

@@ -413,7 +413,9 @@ class StreamsGroupHeartbeatResponse(Message):
         self.acceptable_recovery_lag_legacy = acceptable_recovery_lag_legacy
         self.task_offset_interval_ms = task_offset_interval_ms
         self.acceptable_recovery_lag = acceptable_recovery_lag
-        self.status: list[Status] | None = [] if status is ... else status
+        self.status: list[Status] | None = (
+            [] if status is ... else status
+        )
         self.active_tasks = active_tasks
         self.standby_tasks = standby_tasks
         self.warmup_tasks = warmup_tasks

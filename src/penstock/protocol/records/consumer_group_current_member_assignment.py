@@ -53,7 +53,9 @@ class TopicPartitions(Message):
         self.partitions: list[int] = (
             [] if partitions is None else partitions
         )
-        self.assignment_epochs: list[int] | None = [] if assignment_epochs is ... else assignment_epochs
+        self.assignment_epochs: list[int] | None = (
+            [] if assignment_epochs is ... else assignment_epochs
+        )
 
 
 class ConsumerGroupCurrentMemberAssignmentValue(Message):

@@ -87,7 +87,9 @@ class TransactionLogValue(Message):
         self.next_producer_epoch = next_producer_epoch
         self.transaction_timeout_ms = transaction_timeout_ms
         self.transaction_status = transaction_status
-        self.transaction_partitions: list[PartitionsSchema] | None = [] if transaction_partitions is ... else transaction_partitions
+        self.transaction_partitions: list[PartitionsSchema] | None = (
+            [] if transaction_partitions is ... else transaction_partitions
+        )
         self.transaction_last_update_timestamp_ms = transaction_last_update_timestamp_ms
         self.transaction_start_timestamp_ms = transaction_start_timestamp_ms
         self.client_transaction_version = client_transaction_version
