@@ -1,7 +1,7 @@
 """Kafka's message definitions, read from the published jars and made uniform.
 
-The jars come through Maven's own client and stay in the build directory; only what is generated from
-them is committed.
+The jars come through Maven's own client and stay in the build directory; only what is generated
+from them is committed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import re
 import subprocess
 import tomllib
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 KAFKA_VERSION = "4.4.0"
 UNBOUNDED = 32767
@@ -30,8 +32,13 @@ SLF4J = "org.slf4j:slf4j-api:1.7.36"
 # Definitions of KRaft's own log and of tiered storage: no room here reads them.
 SKIPPED_TYPES = frozenset({"metadata"})
 SKIPPED_NAMES = frozenset(
-    {"KRaftVersionRecord", "LeaderChangeMessage", "SnapshotFooterRecord", "SnapshotHeaderRecord",
-     "VotersRecord"}
+    {
+        "KRaftVersionRecord",
+        "LeaderChangeMessage",
+        "SnapshotFooterRecord",
+        "SnapshotHeaderRecord",
+        "VotersRecord",
+    }
 )
 
 
@@ -147,9 +154,16 @@ def fetch_jars(folder: Path) -> dict[str, Path]:
         path = folder / f"{name}-{coordinates.rpartition(':')[2]}.jar"
         if not path.exists():
             subprocess.run(
-                ["mvn", "-q", "-B", "dependency:copy", f"-Dartifact={coordinates}",
-                 f"-DoutputDirectory={folder}"],
-                check=True, cwd=folder,
+                [
+                    "mvn",
+                    "-q",
+                    "-B",
+                    "dependency:copy",
+                    f"-Dartifact={coordinates}",
+                    f"-DoutputDirectory={folder}",
+                ],
+                check=True,
+                cwd=folder,
             )
         found[name] = path
     return found
@@ -159,7 +173,10 @@ def read_errors(jars: dict[str, Path], here: Path) -> list[ErrorCode]:
     class_path = f"{jars['kafka-clients']}:{jars['slf4j-api']}"
     output = subprocess.run(
         ["java", "-cp", class_path, str(here / "PrintErrors.java")],
-        check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ).stdout
     errors = []
     for line in output.splitlines():
@@ -177,8 +194,13 @@ def read_supported(path: Path) -> list[SupportedApi]:
             raise ValueError(f"{path.name}: {row['name']}: where = {row['where']!r}")
         apis.append(
             SupportedApi(
-                row["name"], row["key"], row["min"], row["max"],
-                row.get("advertised_min", row["min"]), row["where"], row.get("barrier", False),
+                row["name"],
+                row["key"],
+                row["min"],
+                row["max"],
+                row.get("advertised_min", row["min"]),
+                row["where"],
+                row.get("barrier", False),
             )
         )
     return sorted(apis, key=lambda api: api.key)
@@ -198,8 +220,14 @@ def read_messages(jars: dict[str, Path]) -> list[Message]:
                     continue
                 messages.append(_message(raw))
     order = {"header": 0, "request": 1, "response": 1}
-    messages.sort(key=lambda m: (order.get(m.kind, 2), m.api_key if m.kind in order else 0,
-                                 m.kind if m.kind in order else "", m.name))
+    messages.sort(
+        key=lambda m: (
+            order.get(m.kind, 2),
+            m.api_key if m.kind in order else 0,
+            m.kind if m.kind in order else "",
+            m.name,
+        )
+    )
     _place(messages)
     return messages
 
@@ -227,24 +255,32 @@ def _message(raw: dict[str, Any]) -> Message:
         tag = int(entry.get("tag", -1))
         default, default_null = _default(entry.get("default"), kind, array)
         return Field(
-            name=entry["name"], type=kind, array=array,
+            name=entry["name"],
+            type=kind,
+            array=array,
             versions=Versions.parse(entry["taggedVersions"] if tag >= 0 else entry["versions"]),
-            nullable=Versions.parse(entry.get("nullableVersions")), tag=tag,
-            compact=entry.get("flexibleVersions") != "none", default=default,
-            default_null=default_null, struct=nested, about=entry.get("about", ""),
+            nullable=Versions.parse(entry.get("nullableVersions")),
+            tag=tag,
+            compact=entry.get("flexibleVersions") != "none",
+            default=default,
+            default_null=default_null,
+            struct=nested,
+            about=entry.get("about", ""),
         )
 
     root = struct(raw["name"], raw["fields"])
     return Message(
-        name=raw["name"], kind=raw["type"], api_key=int(raw.get("apiKey", -1)),
+        name=raw["name"],
+        kind=raw["type"],
+        api_key=int(raw.get("apiKey", -1)),
         versions=Versions.parse(raw["validVersions"]),
-        flexible=Versions.parse(raw["flexibleVersions"]), root=root, structs=order,
+        flexible=Versions.parse(raw["flexibleVersions"]),
+        root=root,
+        structs=order,
     )
 
 
-def _default(
-    raw: object, kind: str, array: bool
-) -> tuple[int | float | bool | str | None, bool]:
+def _default(raw: object, kind: str, array: bool) -> tuple[int | float | bool | str | None, bool]:
     if raw == "null":
         return None, True
     if array or kind[0].isupper() or kind in ("bytes", "records", "uuid"):

@@ -1,15 +1,18 @@
 """What the rest of the Python half sees of the message codec.
 
-The codec itself is C (native/wire/message.h) behind the extension module `penstock._codec`; only the
-engine module imports that and hands it on. Everything else is typed against `MessageCodec`.
+The codec itself is C (native/wire/message.h) behind the extension module `penstock._codec`; only
+the engine module imports that and hands it on. Everything else is typed against `MessageCodec`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeAlias
 
-from penstock.protocol.message import Message
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.protocol.message import Message
 
 __all__ = ["DecodedRecord", "Headers", "MessageCodec", "RecordToWrite"]
 
@@ -27,11 +30,11 @@ RecordToWrite: TypeAlias = "tuple[int, bytes | None, bytes | None, Headers]"
 class MessageCodec(Protocol):
     """Bytes to message objects and back, for every key and version that Kafka 4.4 defines.
 
-    A decode of bytes that are not what they claim raises `ValueError`; an unknown key, version or name
-    raises `LookupError`; a value that the wire cannot hold (null where not allowed, an integer out of
-    range, a string above 32767 bytes) raises `ValueError` or `TypeError`. Frames are without the
-    4-byte length before them. UUIDs are `bytes` of length 16. Fields outside the version are dropped
-    when writing and take the schema's default when reading.
+    A decode of bytes that are not what they claim raises `ValueError`; an unknown key, version or
+    name raises `LookupError`; a value that the wire cannot hold (null where not allowed, an integer
+    out of range, a string above 32767 bytes) raises `ValueError` or `TypeError`. Frames are without
+    the 4-byte length before them. UUIDs are `bytes` of length 16. Fields outside the version are
+    dropped when writing and take the schema's default when reading.
     """
 
     def decode_request(self, api_key: int, version: int, frame: bytes) -> tuple[Message, Message]:
@@ -39,7 +42,12 @@ class MessageCodec(Protocol):
         ...
 
     def encode_request(
-        self, api_key: int, version: int, correlation_id: int, client_id: str | None, message: Message
+        self,
+        api_key: int,
+        version: int,
+        correlation_id: int,
+        client_id: str | None,
+        message: Message,
     ) -> bytes:
         """A frame: header and request."""
         ...
@@ -57,8 +65,8 @@ class MessageCodec(Protocol):
     def decode_record(self, name: str, data: bytes) -> tuple[int, Message]:
         """(version, message) of an internal topic's key or value, by Kafka's schema name.
 
-        `data` starts with the int16 that stands before it in the topic: the record type of a key, the
-        version of a value or of other data. The version of a key is 0.
+        `data` starts with the int16 that stands before it in the topic: the record type of a key,
+        the version of a value or of other data. The version of a key is 0.
         """
         ...
 

@@ -171,8 +171,7 @@ ERRORS: Final = {
         1,
         "OFFSET_OUT_OF_RANGE",
         False,
-        "The requested offset is not within the range of offsets maintained by the "
-        "server.",
+        "The requested offset is not within the range of offsets maintained by the server.",
     ),
     2: ErrorInfo(
         2,
@@ -234,8 +233,7 @@ ERRORS: Final = {
         10,
         "MESSAGE_TOO_LARGE",
         False,
-        "The request included a message larger than the max message size the server "
-        "will accept.",
+        "The request included a message larger than the max message size the server will accept.",
     ),
     11: ErrorInfo(
         11,
@@ -283,8 +281,7 @@ ERRORS: Final = {
         18,
         "RECORD_LIST_TOO_LARGE",
         False,
-        "The request included message batch larger than the configured segment size "
-        "on the server.",
+        "The request included message batch larger than the configured segment size on the server.",
     ),
     19: ErrorInfo(
         19,
@@ -739,8 +736,7 @@ ERRORS: Final = {
         90,
         "PRODUCER_FENCED",
         False,
-        "There is a newer producer with the same transactionalId which fences the "
-        "current one.",
+        "There is a newer producer with the same transactionalId which fences the current one.",
     ),
     91: ErrorInfo(
         91,
@@ -909,15 +905,13 @@ ERRORS: Final = {
         117,
         "UNKNOWN_SUBSCRIPTION_ID",
         False,
-        "Client sent a push telemetry request with an invalid or outdated "
-        "subscription ID.",
+        "Client sent a push telemetry request with an invalid or outdated subscription ID.",
     ),
     118: ErrorInfo(
         118,
         "TELEMETRY_TOO_LARGE",
         False,
-        "Client sent a push telemetry request larger than the maximum size the broker "
-        "will accept.",
+        "Client sent a push telemetry request larger than the maximum size the broker will accept.",
     ),
     119: ErrorInfo(
         119,
@@ -936,8 +930,7 @@ ERRORS: Final = {
         121,
         "INVALID_RECORD_STATE",
         False,
-        "The record state is invalid. The acknowledgement of delivery could not be "
-        "completed.",
+        "The record state is invalid. The acknowledgement of delivery could not be completed.",
     ),
     122: ErrorInfo(
         122,

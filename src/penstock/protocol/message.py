@@ -6,7 +6,7 @@ from __future__ import annotations
 class Message:
     """A Kafka message or a struct of one. Mutable, compared by value."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

@@ -34,9 +34,7 @@ class AddPartitionsToTxnTopic(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class AddPartitionsToTxnTransaction(Message):
@@ -61,9 +59,7 @@ class AddPartitionsToTxnTransaction(Message):
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.verify_only = verify_only
-        self.topics: list[AddPartitionsToTxnTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AddPartitionsToTxnTopic] = [] if topics is None else topics
 
 
 class AddPartitionsToTxnRequest(Message):

@@ -60,9 +60,7 @@ class AddRaftVoterRequest(Message):
         self.timeout_ms = timeout_ms
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
-        self.listeners: list[Listener] = (
-            [] if listeners is None else listeners
-        )
+        self.listeners: list[Listener] = [] if listeners is None else listeners
         self.ack_when_committed = ack_when_committed
 
 

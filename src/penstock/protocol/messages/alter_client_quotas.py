@@ -68,12 +68,8 @@ class AlterClientQuotasRequestEntryData(Message):
         entity: list[AlterClientQuotasRequestEntityData] | None = None,
         ops: list[OpData] | None = None,
     ) -> None:
-        self.entity: list[AlterClientQuotasRequestEntityData] = (
-            [] if entity is None else entity
-        )
-        self.ops: list[OpData] = (
-            [] if ops is None else ops
-        )
+        self.entity: list[AlterClientQuotasRequestEntityData] = [] if entity is None else entity
+        self.ops: list[OpData] = [] if ops is None else ops
 
 
 class AlterClientQuotasRequest(Message):
@@ -88,9 +84,7 @@ class AlterClientQuotasRequest(Message):
         entries: list[AlterClientQuotasRequestEntryData] | None = None,
         validate_only: bool = False,
     ) -> None:
-        self.entries: list[AlterClientQuotasRequestEntryData] = (
-            [] if entries is None else entries
-        )
+        self.entries: list[AlterClientQuotasRequestEntryData] = [] if entries is None else entries
         self.validate_only = validate_only
 
 
@@ -126,9 +120,7 @@ class AlterClientQuotasResponseEntryData(Message):
     ) -> None:
         self.error_code = error_code
         self.error_message = error_message
-        self.entity: list[AlterClientQuotasResponseEntityData] = (
-            [] if entity is None else entity
-        )
+        self.entity: list[AlterClientQuotasResponseEntityData] = [] if entity is None else entity
 
 
 class AlterClientQuotasResponse(Message):
@@ -144,6 +136,4 @@ class AlterClientQuotasResponse(Message):
         entries: list[AlterClientQuotasResponseEntryData] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.entries: list[AlterClientQuotasResponseEntryData] = (
-            [] if entries is None else entries
-        )
+        self.entries: list[AlterClientQuotasResponseEntryData] = [] if entries is None else entries

@@ -51,9 +51,7 @@ class AlterConfigsResource(Message):
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
-        self.configs: list[AlterableConfig] = (
-            [] if configs is None else configs
-        )
+        self.configs: list[AlterableConfig] = [] if configs is None else configs
 
 
 class AlterConfigsRequest(Message):
@@ -68,9 +66,7 @@ class AlterConfigsRequest(Message):
         resources: list[AlterConfigsResource] | None = None,
         validate_only: bool = False,
     ) -> None:
-        self.resources: list[AlterConfigsResource] = (
-            [] if resources is None else resources
-        )
+        self.resources: list[AlterConfigsResource] = [] if resources is None else resources
         self.validate_only = validate_only
 
 
@@ -109,6 +105,4 @@ class AlterConfigsResponse(Message):
         responses: list[AlterConfigsResourceResponse] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.responses: list[AlterConfigsResourceResponse] = (
-            [] if responses is None else responses
-        )
+        self.responses: list[AlterConfigsResourceResponse] = [] if responses is None else responses

@@ -59,9 +59,7 @@ class AlterPartitionRequestPartitionData(Message):
     ) -> None:
         self.partition_index = partition_index
         self.leader_epoch = leader_epoch
-        self.new_isr: list[int] = (
-            [] if new_isr is None else new_isr
-        )
+        self.new_isr: list[int] = [] if new_isr is None else new_isr
         self.new_isr_with_epochs: list[BrokerState] = (
             [] if new_isr_with_epochs is None else new_isr_with_epochs
         )
@@ -103,9 +101,7 @@ class AlterPartitionRequest(Message):
     ) -> None:
         self.broker_id = broker_id
         self.broker_epoch = broker_epoch
-        self.topics: list[AlterPartitionRequestTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AlterPartitionRequestTopicData] = [] if topics is None else topics
 
 
 class AlterPartitionResponsePartitionData(Message):
@@ -134,9 +130,7 @@ class AlterPartitionResponsePartitionData(Message):
         self.error_code = error_code
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.isr: list[int] = (
-            [] if isr is None else isr
-        )
+        self.isr: list[int] = [] if isr is None else isr
         self.leader_recovery_state = leader_recovery_state
         self.partition_epoch = partition_epoch
 
@@ -175,6 +169,4 @@ class AlterPartitionResponse(Message):
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.topics: list[AlterPartitionResponseTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AlterPartitionResponseTopicData] = [] if topics is None else topics

@@ -49,9 +49,7 @@ class ReassignableTopic(Message):
         partitions: list[ReassignablePartition] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[ReassignablePartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[ReassignablePartition] = [] if partitions is None else partitions
 
 
 class AlterPartitionReassignmentsRequest(Message):
@@ -70,9 +68,7 @@ class AlterPartitionReassignmentsRequest(Message):
     ) -> None:
         self.timeout_ms = timeout_ms
         self.allow_replication_factor_change = allow_replication_factor_change
-        self.topics: list[ReassignableTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[ReassignableTopic] = [] if topics is None else topics
 
 
 class ReassignablePartitionResponse(Message):
@@ -134,6 +130,4 @@ class AlterPartitionReassignmentsResponse(Message):
         self.allow_replication_factor_change = allow_replication_factor_change
         self.error_code = error_code
         self.error_message = error_message
-        self.responses: list[ReassignableTopicResponse] = (
-            [] if responses is None else responses
-        )
+        self.responses: list[ReassignableTopicResponse] = [] if responses is None else responses

@@ -33,9 +33,7 @@ class AlterReplicaLogDirTopic(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class AlterReplicaLogDir(Message):
@@ -51,24 +49,18 @@ class AlterReplicaLogDir(Message):
         topics: list[AlterReplicaLogDirTopic] | None = None,
     ) -> None:
         self.path = path
-        self.topics: list[AlterReplicaLogDirTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AlterReplicaLogDirTopic] = [] if topics is None else topics
 
 
 class AlterReplicaLogDirsRequest(Message):
-    __slots__ = (
-        "dirs",
-    )
+    __slots__ = ("dirs",)
 
     def __init__(
         self,
         *,
         dirs: list[AlterReplicaLogDir] | None = None,
     ) -> None:
-        self.dirs: list[AlterReplicaLogDir] = (
-            [] if dirs is None else dirs
-        )
+        self.dirs: list[AlterReplicaLogDir] = [] if dirs is None else dirs
 
 
 class AlterReplicaLogDirPartitionResult(Message):
@@ -118,6 +110,4 @@ class AlterReplicaLogDirsResponse(Message):
         results: list[AlterReplicaLogDirTopicResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.results: list[AlterReplicaLogDirTopicResult] = (
-            [] if results is None else results
-        )
+        self.results: list[AlterReplicaLogDirTopicResult] = [] if results is None else results

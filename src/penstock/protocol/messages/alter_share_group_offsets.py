@@ -67,9 +67,7 @@ class AlterShareGroupOffsetsRequest(Message):
         topics: list[AlterShareGroupOffsetsRequestTopic] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[AlterShareGroupOffsetsRequestTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AlterShareGroupOffsetsRequestTopic] = [] if topics is None else topics
 
 
 class AlterShareGroupOffsetsResponsePartition(Message):

@@ -72,12 +72,8 @@ class AlterUserScramCredentialsRequest(Message):
         deletions: list[ScramCredentialDeletion] | None = None,
         upsertions: list[ScramCredentialUpsertion] | None = None,
     ) -> None:
-        self.deletions: list[ScramCredentialDeletion] = (
-            [] if deletions is None else deletions
-        )
-        self.upsertions: list[ScramCredentialUpsertion] = (
-            [] if upsertions is None else upsertions
-        )
+        self.deletions: list[ScramCredentialDeletion] = [] if deletions is None else deletions
+        self.upsertions: list[ScramCredentialUpsertion] = [] if upsertions is None else upsertions
 
 
 class AlterUserScramCredentialsResult(Message):
@@ -112,6 +108,4 @@ class AlterUserScramCredentialsResponse(Message):
         results: list[AlterUserScramCredentialsResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.results: list[AlterUserScramCredentialsResult] = (
-            [] if results is None else results
-        )
+        self.results: list[AlterUserScramCredentialsResult] = [] if results is None else results

@@ -121,9 +121,7 @@ class ApiVersionsResponse(Message):
         zk_migration_ready: bool = False,
     ) -> None:
         self.error_code = error_code
-        self.api_keys: list[ApiVersion] = (
-            [] if api_keys is None else api_keys
-        )
+        self.api_keys: list[ApiVersion] = [] if api_keys is None else api_keys
         self.throttle_time_ms = throttle_time_ms
         self.supported_features: list[SupportedFeatureKey] = (
             [] if supported_features is None else supported_features

@@ -23,9 +23,7 @@ __all__ = [
 
 
 class AssignReplicasToDirsRequestPartitionData(Message):
-    __slots__ = (
-        "partition_index",
-    )
+    __slots__ = ("partition_index",)
 
     def __init__(
         self,
@@ -66,9 +64,7 @@ class AssignReplicasToDirsRequestDirectoryData(Message):
         topics: list[AssignReplicasToDirsRequestTopicData] | None = None,
     ) -> None:
         self.id = id
-        self.topics: list[AssignReplicasToDirsRequestTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AssignReplicasToDirsRequestTopicData] = [] if topics is None else topics
 
 
 class AssignReplicasToDirsRequest(Message):
@@ -139,9 +135,7 @@ class AssignReplicasToDirsResponseDirectoryData(Message):
         topics: list[AssignReplicasToDirsResponseTopicData] | None = None,
     ) -> None:
         self.id = id
-        self.topics: list[AssignReplicasToDirsResponseTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AssignReplicasToDirsResponseTopicData] = [] if topics is None else topics
 
 
 class AssignReplicasToDirsResponse(Message):

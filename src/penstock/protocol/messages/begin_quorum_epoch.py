@@ -99,9 +99,7 @@ class BeginQuorumEpochRequest(Message):
     ) -> None:
         self.cluster_id = cluster_id
         self.voter_id = voter_id
-        self.topics: list[BeginQuorumEpochRequestTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[BeginQuorumEpochRequestTopicData] = [] if topics is None else topics
         self.leader_endpoints: list[LeaderEndpoint] = (
             [] if leader_endpoints is None else leader_endpoints
         )
@@ -181,9 +179,5 @@ class BeginQuorumEpochResponse(Message):
         node_endpoints: list[NodeEndpoint] | None = None,
     ) -> None:
         self.error_code = error_code
-        self.topics: list[BeginQuorumEpochResponseTopicData] = (
-            [] if topics is None else topics
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.topics: list[BeginQuorumEpochResponseTopicData] = [] if topics is None else topics
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

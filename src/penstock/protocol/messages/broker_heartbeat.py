@@ -43,9 +43,7 @@ class BrokerHeartbeatRequest(Message):
         self.current_metadata_offset = current_metadata_offset
         self.want_fence = want_fence
         self.want_shut_down = want_shut_down
-        self.offline_log_dirs: list[bytes] = (
-            [] if offline_log_dirs is None else offline_log_dirs
-        )
+        self.offline_log_dirs: list[bytes] = [] if offline_log_dirs is None else offline_log_dirs
         self.cordoned_log_dirs = cordoned_log_dirs
 
 

@@ -88,17 +88,11 @@ class BrokerRegistrationRequest(Message):
         self.broker_id = broker_id
         self.cluster_id = cluster_id
         self.incarnation_id = incarnation_id
-        self.listeners: list[Listener] = (
-            [] if listeners is None else listeners
-        )
-        self.features: list[Feature] = (
-            [] if features is None else features
-        )
+        self.listeners: list[Listener] = [] if listeners is None else listeners
+        self.features: list[Feature] = [] if features is None else features
         self.rack = rack
         self.is_migrating_zk_broker = is_migrating_zk_broker
-        self.log_dirs: list[bytes] = (
-            [] if log_dirs is None else log_dirs
-        )
+        self.log_dirs: list[bytes] = [] if log_dirs is None else log_dirs
         self.previous_broker_epoch = previous_broker_epoch
 
 

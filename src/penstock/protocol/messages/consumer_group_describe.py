@@ -32,9 +32,7 @@ class ConsumerGroupDescribeRequest(Message):
         group_ids: list[str] | None = None,
         include_authorized_operations: bool = False,
     ) -> None:
-        self.group_ids: list[str] = (
-            [] if group_ids is None else group_ids
-        )
+        self.group_ids: list[str] = [] if group_ids is None else group_ids
         self.include_authorized_operations = include_authorized_operations
 
 
@@ -54,15 +52,11 @@ class TopicPartitions(Message):
     ) -> None:
         self.topic_id = topic_id
         self.topic_name = topic_name
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class Assignment(Message):
-    __slots__ = (
-        "topic_partitions",
-    )
+    __slots__ = ("topic_partitions",)
 
     def __init__(
         self,
@@ -114,9 +108,7 @@ class Member(Message):
             [] if subscribed_topic_names is None else subscribed_topic_names
         )
         self.subscribed_topic_regex = subscribed_topic_regex
-        self.assignment: Assignment = (
-            Assignment() if assignment is None else assignment
-        )
+        self.assignment: Assignment = Assignment() if assignment is None else assignment
         self.target_assignment: Assignment = (
             Assignment() if target_assignment is None else target_assignment
         )
@@ -156,9 +148,7 @@ class DescribedGroup(Message):
         self.group_epoch = group_epoch
         self.assignment_epoch = assignment_epoch
         self.assignor_name = assignor_name
-        self.members: list[Member] = (
-            [] if members is None else members
-        )
+        self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
 
 
@@ -175,6 +165,4 @@ class ConsumerGroupDescribeResponse(Message):
         groups: list[DescribedGroup] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.groups: list[DescribedGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[DescribedGroup] = [] if groups is None else groups

@@ -32,9 +32,7 @@ class ConsumerGroupHeartbeatRequestTopicPartitions(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ConsumerGroupHeartbeatRequest(Message):
@@ -90,15 +88,11 @@ class ConsumerGroupHeartbeatResponseTopicPartitions(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class Assignment(Message):
-    __slots__ = (
-        "topic_partitions",
-    )
+    __slots__ = ("topic_partitions",)
 
     def __init__(
         self,

@@ -80,12 +80,8 @@ class ControllerRegistrationRequest(Message):
         self.controller_id = controller_id
         self.incarnation_id = incarnation_id
         self.zk_migration_ready = zk_migration_ready
-        self.listeners: list[Listener] = (
-            [] if listeners is None else listeners
-        )
-        self.features: list[Feature] = (
-            [] if features is None else features
-        )
+        self.listeners: list[Listener] = [] if listeners is None else listeners
+        self.features: list[Feature] = [] if features is None else features
 
 
 class ControllerRegistrationResponse(Message):

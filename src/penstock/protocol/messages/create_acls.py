@@ -50,18 +50,14 @@ class AclCreation(Message):
 
 
 class CreateAclsRequest(Message):
-    __slots__ = (
-        "creations",
-    )
+    __slots__ = ("creations",)
 
     def __init__(
         self,
         *,
         creations: list[AclCreation] | None = None,
     ) -> None:
-        self.creations: list[AclCreation] = (
-            [] if creations is None else creations
-        )
+        self.creations: list[AclCreation] = [] if creations is None else creations
 
 
 class AclCreationResult(Message):
@@ -93,6 +89,4 @@ class CreateAclsResponse(Message):
         results: list[AclCreationResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.results: list[AclCreationResult] = (
-            [] if results is None else results
-        )
+        self.results: list[AclCreationResult] = [] if results is None else results

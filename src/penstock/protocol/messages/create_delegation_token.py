@@ -51,9 +51,7 @@ class CreateDelegationTokenRequest(Message):
     ) -> None:
         self.owner_principal_type = owner_principal_type
         self.owner_principal_name = owner_principal_name
-        self.renewers: list[CreatableRenewers] = (
-            [] if renewers is None else renewers
-        )
+        self.renewers: list[CreatableRenewers] = [] if renewers is None else renewers
         self.max_lifetime_ms = max_lifetime_ms
 
 

@@ -22,18 +22,14 @@ __all__ = [
 
 
 class CreatePartitionsAssignment(Message):
-    __slots__ = (
-        "broker_ids",
-    )
+    __slots__ = ("broker_ids",)
 
     def __init__(
         self,
         *,
         broker_ids: list[int] | None = None,
     ) -> None:
-        self.broker_ids: list[int] = (
-            [] if broker_ids is None else broker_ids
-        )
+        self.broker_ids: list[int] = [] if broker_ids is None else broker_ids
 
 
 class CreatePartitionsTopic(Message):
@@ -71,9 +67,7 @@ class CreatePartitionsRequest(Message):
         timeout_ms: int = 0,
         validate_only: bool = False,
     ) -> None:
-        self.topics: list[CreatePartitionsTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[CreatePartitionsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
         self.validate_only = validate_only
 
@@ -110,6 +104,4 @@ class CreatePartitionsResponse(Message):
         results: list[CreatePartitionsTopicResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.results: list[CreatePartitionsTopicResult] = (
-            [] if results is None else results
-        )
+        self.results: list[CreatePartitionsTopicResult] = [] if results is None else results

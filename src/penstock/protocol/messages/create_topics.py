@@ -36,9 +36,7 @@ class CreatableReplicaAssignment(Message):
         broker_ids: list[int] | None = None,
     ) -> None:
         self.partition_index = partition_index
-        self.broker_ids: list[int] = (
-            [] if broker_ids is None else broker_ids
-        )
+        self.broker_ids: list[int] = [] if broker_ids is None else broker_ids
 
 
 class CreatableTopicConfig(Message):
@@ -81,9 +79,7 @@ class CreatableTopic(Message):
         self.assignments: list[CreatableReplicaAssignment] = (
             [] if assignments is None else assignments
         )
-        self.configs: list[CreatableTopicConfig] = (
-            [] if configs is None else configs
-        )
+        self.configs: list[CreatableTopicConfig] = [] if configs is None else configs
 
 
 class CreateTopicsRequest(Message):
@@ -100,9 +96,7 @@ class CreateTopicsRequest(Message):
         timeout_ms: int = 60000,
         validate_only: bool = False,
     ) -> None:
-        self.topics: list[CreatableTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[CreatableTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
         self.validate_only = validate_only
 
@@ -163,9 +157,7 @@ class CreatableTopicResult(Message):
         self.topic_config_error_code = topic_config_error_code
         self.num_partitions = num_partitions
         self.replication_factor = replication_factor
-        self.configs: list[CreatableTopicConfigs] | None = (
-            [] if configs is ... else configs
-        )
+        self.configs: list[CreatableTopicConfigs] | None = [] if configs is ... else configs
 
 
 class CreateTopicsResponse(Message):
@@ -181,6 +173,4 @@ class CreateTopicsResponse(Message):
         topics: list[CreatableTopicResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[CreatableTopicResult] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[CreatableTopicResult] = [] if topics is None else topics

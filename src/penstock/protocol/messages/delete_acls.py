@@ -51,18 +51,14 @@ class DeleteAclsFilter(Message):
 
 
 class DeleteAclsRequest(Message):
-    __slots__ = (
-        "filters",
-    )
+    __slots__ = ("filters",)
 
     def __init__(
         self,
         *,
         filters: list[DeleteAclsFilter] | None = None,
     ) -> None:
-        self.filters: list[DeleteAclsFilter] = (
-            [] if filters is None else filters
-        )
+        self.filters: list[DeleteAclsFilter] = [] if filters is None else filters
 
 
 class DeleteAclsMatchingAcl(Message):

@@ -18,18 +18,14 @@ __all__ = [
 
 
 class DeleteGroupsRequest(Message):
-    __slots__ = (
-        "groups_names",
-    )
+    __slots__ = ("groups_names",)
 
     def __init__(
         self,
         *,
         groups_names: list[str] | None = None,
     ) -> None:
-        self.groups_names: list[str] = (
-            [] if groups_names is None else groups_names
-        )
+        self.groups_names: list[str] = [] if groups_names is None else groups_names
 
 
 class DeletableGroupResult(Message):
@@ -64,6 +60,4 @@ class DeleteGroupsResponse(Message):
         results: list[DeletableGroupResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.results: list[DeletableGroupResult] = (
-            [] if results is None else results
-        )
+        self.results: list[DeletableGroupResult] = [] if results is None else results

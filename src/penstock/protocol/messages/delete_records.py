@@ -49,9 +49,7 @@ class DeleteRecordsTopic(Message):
         partitions: list[DeleteRecordsPartition] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[DeleteRecordsPartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[DeleteRecordsPartition] = [] if partitions is None else partitions
 
 
 class DeleteRecordsRequest(Message):
@@ -66,9 +64,7 @@ class DeleteRecordsRequest(Message):
         topics: list[DeleteRecordsTopic] | None = None,
         timeout_ms: int = 0,
     ) -> None:
-        self.topics: list[DeleteRecordsTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DeleteRecordsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
 
 
@@ -122,6 +118,4 @@ class DeleteRecordsResponse(Message):
         topics: list[DeleteRecordsTopicResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[DeleteRecordsTopicResult] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DeleteRecordsTopicResult] = [] if topics is None else topics

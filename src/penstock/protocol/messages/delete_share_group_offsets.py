@@ -19,9 +19,7 @@ __all__ = [
 
 
 class DeleteShareGroupOffsetsRequestTopic(Message):
-    __slots__ = (
-        "topic_name",
-    )
+    __slots__ = ("topic_name",)
 
     def __init__(
         self,
@@ -44,9 +42,7 @@ class DeleteShareGroupOffsetsRequest(Message):
         topics: list[DeleteShareGroupOffsetsRequestTopic] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[DeleteShareGroupOffsetsRequestTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DeleteShareGroupOffsetsRequestTopic] = [] if topics is None else topics
 
 
 class DeleteShareGroupOffsetsResponseTopic(Message):

@@ -21,9 +21,7 @@ __all__ = [
 
 
 class PartitionData(Message):
-    __slots__ = (
-        "partition",
-    )
+    __slots__ = ("partition",)
 
     def __init__(
         self,
@@ -46,9 +44,7 @@ class DeleteStateData(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class DeleteShareGroupStateRequest(Message):
@@ -64,9 +60,7 @@ class DeleteShareGroupStateRequest(Message):
         topics: list[DeleteStateData] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[DeleteStateData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DeleteStateData] = [] if topics is None else topics
 
 
 class PartitionResult(Message):
@@ -101,21 +95,15 @@ class DeleteStateResult(Message):
         partitions: list[PartitionResult] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionResult] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionResult] = [] if partitions is None else partitions
 
 
 class DeleteShareGroupStateResponse(Message):
-    __slots__ = (
-        "results",
-    )
+    __slots__ = ("results",)
 
     def __init__(
         self,
         *,
         results: list[DeleteStateResult] | None = None,
     ) -> None:
-        self.results: list[DeleteStateResult] = (
-            [] if results is None else results
-        )
+        self.results: list[DeleteStateResult] = [] if results is None else results

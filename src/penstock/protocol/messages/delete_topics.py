@@ -48,12 +48,8 @@ class DeleteTopicsRequest(Message):
         topic_names: list[str] | None = None,
         timeout_ms: int = 0,
     ) -> None:
-        self.topics: list[DeleteTopicState] = (
-            [] if topics is None else topics
-        )
-        self.topic_names: list[str] = (
-            [] if topic_names is None else topic_names
-        )
+        self.topics: list[DeleteTopicState] = [] if topics is None else topics
+        self.topic_names: list[str] = [] if topic_names is None else topic_names
         self.timeout_ms = timeout_ms
 
 
@@ -92,6 +88,4 @@ class DeleteTopicsResponse(Message):
         responses: list[DeletableTopicResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.responses: list[DeletableTopicResult] = (
-            [] if responses is None else responses
-        )
+        self.responses: list[DeletableTopicResult] = [] if responses is None else responses

@@ -90,9 +90,7 @@ class DescribeAclsResource(Message):
         self.resource_type = resource_type
         self.resource_name = resource_name
         self.pattern_type = pattern_type
-        self.acls: list[AclDescription] = (
-            [] if acls is None else acls
-        )
+        self.acls: list[AclDescription] = [] if acls is None else acls
 
 
 class DescribeAclsResponse(Message):
@@ -114,6 +112,4 @@ class DescribeAclsResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message = error_message
-        self.resources: list[DescribeAclsResource] = (
-            [] if resources is None else resources
-        )
+        self.resources: list[DescribeAclsResource] = [] if resources is None else resources

@@ -53,9 +53,7 @@ class DescribeClientQuotasRequest(Message):
         components: list[ComponentData] | None = None,
         strict: bool = False,
     ) -> None:
-        self.components: list[ComponentData] = (
-            [] if components is None else components
-        )
+        self.components: list[ComponentData] = [] if components is None else components
         self.strict = strict
 
 
@@ -103,12 +101,8 @@ class EntryData(Message):
         entity: list[EntityData] | None = None,
         values: list[ValueData] | None = None,
     ) -> None:
-        self.entity: list[EntityData] = (
-            [] if entity is None else entity
-        )
-        self.values: list[ValueData] = (
-            [] if values is None else values
-        )
+        self.entity: list[EntityData] = [] if entity is None else entity
+        self.values: list[ValueData] = [] if values is None else values
 
 
 class DescribeClientQuotasResponse(Message):
@@ -130,6 +124,4 @@ class DescribeClientQuotasResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message = error_message
-        self.entries: list[EntryData] | None = (
-            [] if entries is ... else entries
-        )
+        self.entries: list[EntryData] | None = [] if entries is ... else entries

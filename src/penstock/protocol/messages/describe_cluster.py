@@ -91,7 +91,5 @@ class DescribeClusterResponse(Message):
         self.endpoint_type = endpoint_type
         self.cluster_id = cluster_id
         self.controller_id = controller_id
-        self.brokers: list[DescribeClusterBroker] = (
-            [] if brokers is None else brokers
-        )
+        self.brokers: list[DescribeClusterBroker] = [] if brokers is None else brokers
         self.cluster_authorized_operations = cluster_authorized_operations

@@ -57,9 +57,7 @@ class DescribeConfigsRequest(Message):
         include_synonyms: bool = False,
         include_documentation: bool = False,
     ) -> None:
-        self.resources: list[DescribeConfigsResource] = (
-            [] if resources is None else resources
-        )
+        self.resources: list[DescribeConfigsResource] = [] if resources is None else resources
         self.include_synonyms = include_synonyms
         self.include_documentation = include_documentation
 
@@ -112,9 +110,7 @@ class DescribeConfigsResourceResult(Message):
         self.read_only = read_only
         self.config_source = config_source
         self.is_sensitive = is_sensitive
-        self.synonyms: list[DescribeConfigsSynonym] = (
-            [] if synonyms is None else synonyms
-        )
+        self.synonyms: list[DescribeConfigsSynonym] = [] if synonyms is None else synonyms
         self.config_type = config_type
         self.documentation = documentation
 
@@ -141,9 +137,7 @@ class DescribeConfigsResult(Message):
         self.error_message = error_message
         self.resource_type = resource_type
         self.resource_name = resource_name
-        self.configs: list[DescribeConfigsResourceResult] = (
-            [] if configs is None else configs
-        )
+        self.configs: list[DescribeConfigsResourceResult] = [] if configs is None else configs
 
 
 class DescribeConfigsResponse(Message):
@@ -159,6 +153,4 @@ class DescribeConfigsResponse(Message):
         results: list[DescribeConfigsResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.results: list[DescribeConfigsResult] = (
-            [] if results is None else results
-        )
+        self.results: list[DescribeConfigsResult] = [] if results is None else results

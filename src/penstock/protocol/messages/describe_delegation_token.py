@@ -38,18 +38,14 @@ class DescribeDelegationTokenOwner(Message):
 
 
 class DescribeDelegationTokenRequest(Message):
-    __slots__ = (
-        "owners",
-    )
+    __slots__ = ("owners",)
 
     def __init__(
         self,
         *,
         owners: list[DescribeDelegationTokenOwner] | None | EllipsisType = ...,
     ) -> None:
-        self.owners: list[DescribeDelegationTokenOwner] | None = (
-            [] if owners is ... else owners
-        )
+        self.owners: list[DescribeDelegationTokenOwner] | None = [] if owners is ... else owners
 
 
 class DescribedDelegationTokenRenewer(Message):
@@ -105,9 +101,7 @@ class DescribedDelegationToken(Message):
         self.max_timestamp = max_timestamp
         self.token_id = token_id
         self.hmac = hmac
-        self.renewers: list[DescribedDelegationTokenRenewer] = (
-            [] if renewers is None else renewers
-        )
+        self.renewers: list[DescribedDelegationTokenRenewer] = [] if renewers is None else renewers
 
 
 class DescribeDelegationTokenResponse(Message):
@@ -125,7 +119,5 @@ class DescribeDelegationTokenResponse(Message):
         throttle_time_ms: int = 0,
     ) -> None:
         self.error_code = error_code
-        self.tokens: list[DescribedDelegationToken] = (
-            [] if tokens is None else tokens
-        )
+        self.tokens: list[DescribedDelegationToken] = [] if tokens is None else tokens
         self.throttle_time_ms = throttle_time_ms

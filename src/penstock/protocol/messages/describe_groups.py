@@ -30,9 +30,7 @@ class DescribeGroupsRequest(Message):
         groups: list[str] | None = None,
         include_authorized_operations: bool = False,
     ) -> None:
-        self.groups: list[str] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[str] = [] if groups is None else groups
         self.include_authorized_operations = include_authorized_operations
 
 
@@ -94,9 +92,7 @@ class DescribedGroup(Message):
         self.group_state = group_state
         self.protocol_type = protocol_type
         self.protocol_data = protocol_data
-        self.members: list[DescribedGroupMember] = (
-            [] if members is None else members
-        )
+        self.members: list[DescribedGroupMember] = [] if members is None else members
         self.authorized_operations = authorized_operations
 
 
@@ -113,6 +109,4 @@ class DescribeGroupsResponse(Message):
         groups: list[DescribedGroup] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.groups: list[DescribedGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[DescribedGroup] = [] if groups is None else groups

@@ -35,24 +35,18 @@ class DescribableLogDirTopic(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class DescribeLogDirsRequest(Message):
-    __slots__ = (
-        "topics",
-    )
+    __slots__ = ("topics",)
 
     def __init__(
         self,
         *,
         topics: list[DescribableLogDirTopic] | None | EllipsisType = ...,
     ) -> None:
-        self.topics: list[DescribableLogDirTopic] | None = (
-            [] if topics is ... else topics
-        )
+        self.topics: list[DescribableLogDirTopic] | None = [] if topics is ... else topics
 
 
 class DescribeLogDirsPartition(Message):
@@ -90,9 +84,7 @@ class DescribeLogDirsTopic(Message):
         partitions: list[DescribeLogDirsPartition] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[DescribeLogDirsPartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[DescribeLogDirsPartition] = [] if partitions is None else partitions
 
 
 class DescribeLogDirsResult(Message):
@@ -117,9 +109,7 @@ class DescribeLogDirsResult(Message):
     ) -> None:
         self.error_code = error_code
         self.log_dir = log_dir
-        self.topics: list[DescribeLogDirsTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DescribeLogDirsTopic] = [] if topics is None else topics
         self.total_bytes = total_bytes
         self.usable_bytes = usable_bytes
         self.is_cordoned = is_cordoned
@@ -141,6 +131,4 @@ class DescribeLogDirsResponse(Message):
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.results: list[DescribeLogDirsResult] = (
-            [] if results is None else results
-        )
+        self.results: list[DescribeLogDirsResult] = [] if results is None else results

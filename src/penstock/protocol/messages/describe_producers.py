@@ -33,24 +33,18 @@ class TopicRequest(Message):
         partition_indexes: list[int] | None = None,
     ) -> None:
         self.name = name
-        self.partition_indexes: list[int] = (
-            [] if partition_indexes is None else partition_indexes
-        )
+        self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
 
 
 class DescribeProducersRequest(Message):
-    __slots__ = (
-        "topics",
-    )
+    __slots__ = ("topics",)
 
     def __init__(
         self,
         *,
         topics: list[TopicRequest] | None = None,
     ) -> None:
-        self.topics: list[TopicRequest] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TopicRequest] = [] if topics is None else topics
 
 
 class ProducerState(Message):
@@ -118,9 +112,7 @@ class TopicResponse(Message):
         partitions: list[PartitionResponse] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[PartitionResponse] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionResponse] = [] if partitions is None else partitions
 
 
 class DescribeProducersResponse(Message):
@@ -136,6 +128,4 @@ class DescribeProducersResponse(Message):
         topics: list[TopicResponse] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[TopicResponse] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TopicResponse] = [] if topics is None else topics

@@ -24,9 +24,7 @@ __all__ = [
 
 
 class DescribeQuorumRequestPartitionData(Message):
-    __slots__ = (
-        "partition_index",
-    )
+    __slots__ = ("partition_index",)
 
     def __init__(
         self,
@@ -55,18 +53,14 @@ class DescribeQuorumRequestTopicData(Message):
 
 
 class DescribeQuorumRequest(Message):
-    __slots__ = (
-        "topics",
-    )
+    __slots__ = ("topics",)
 
     def __init__(
         self,
         *,
         topics: list[DescribeQuorumRequestTopicData] | None = None,
     ) -> None:
-        self.topics: list[DescribeQuorumRequestTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DescribeQuorumRequestTopicData] = [] if topics is None else topics
 
 
 class ReplicaState(Message):
@@ -124,12 +118,8 @@ class DescribeQuorumResponsePartitionData(Message):
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
         self.high_watermark = high_watermark
-        self.current_voters: list[ReplicaState] = (
-            [] if current_voters is None else current_voters
-        )
-        self.observers: list[ReplicaState] = (
-            [] if observers is None else observers
-        )
+        self.current_voters: list[ReplicaState] = [] if current_voters is None else current_voters
+        self.observers: list[ReplicaState] = [] if observers is None else observers
 
 
 class DescribeQuorumResponseTopicData(Message):
@@ -182,9 +172,7 @@ class Node(Message):
         listeners: list[Listener] | None = None,
     ) -> None:
         self.node_id = node_id
-        self.listeners: list[Listener] = (
-            [] if listeners is None else listeners
-        )
+        self.listeners: list[Listener] = [] if listeners is None else listeners
 
 
 class DescribeQuorumResponse(Message):
@@ -205,9 +193,5 @@ class DescribeQuorumResponse(Message):
     ) -> None:
         self.error_code = error_code
         self.error_message = error_message
-        self.topics: list[DescribeQuorumResponseTopicData] = (
-            [] if topics is None else topics
-        )
-        self.nodes: list[Node] = (
-            [] if nodes is None else nodes
-        )
+        self.topics: list[DescribeQuorumResponseTopicData] = [] if topics is None else topics
+        self.nodes: list[Node] = [] if nodes is None else nodes

@@ -36,9 +36,7 @@ class DescribeShareGroupOffsetsRequestTopic(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic_name = topic_name
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class DescribeShareGroupOffsetsRequestGroup(Message):
@@ -60,18 +58,14 @@ class DescribeShareGroupOffsetsRequestGroup(Message):
 
 
 class DescribeShareGroupOffsetsRequest(Message):
-    __slots__ = (
-        "groups",
-    )
+    __slots__ = ("groups",)
 
     def __init__(
         self,
         *,
         groups: list[DescribeShareGroupOffsetsRequestGroup] | None = None,
     ) -> None:
-        self.groups: list[DescribeShareGroupOffsetsRequestGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[DescribeShareGroupOffsetsRequestGroup] = [] if groups is None else groups
 
 
 class DescribeShareGroupOffsetsResponsePartition(Message):
@@ -140,9 +134,7 @@ class DescribeShareGroupOffsetsResponseGroup(Message):
         error_message: str | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[DescribeShareGroupOffsetsResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DescribeShareGroupOffsetsResponseTopic] = [] if topics is None else topics
         self.error_code = error_code
         self.error_message = error_message
 
@@ -160,6 +152,4 @@ class DescribeShareGroupOffsetsResponse(Message):
         groups: list[DescribeShareGroupOffsetsResponseGroup] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.groups: list[DescribeShareGroupOffsetsResponseGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[DescribeShareGroupOffsetsResponseGroup] = [] if groups is None else groups

@@ -22,9 +22,7 @@ __all__ = [
 
 
 class TopicRequest(Message):
-    __slots__ = (
-        "name",
-    )
+    __slots__ = ("name",)
 
     def __init__(
         self,
@@ -64,9 +62,7 @@ class DescribeTopicPartitionsRequest(Message):
         response_partition_limit: int = 2000,
         cursor: DescribeTopicPartitionsRequestCursor | None = None,
     ) -> None:
-        self.topics: list[TopicRequest] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TopicRequest] = [] if topics is None else topics
         self.response_partition_limit = response_partition_limit
         self.cursor = cursor
 
@@ -101,17 +97,11 @@ class DescribeTopicPartitionsResponsePartition(Message):
         self.partition_index = partition_index
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.replica_nodes: list[int] = (
-            [] if replica_nodes is None else replica_nodes
-        )
-        self.isr_nodes: list[int] = (
-            [] if isr_nodes is None else isr_nodes
-        )
+        self.replica_nodes: list[int] = [] if replica_nodes is None else replica_nodes
+        self.isr_nodes: list[int] = [] if isr_nodes is None else isr_nodes
         self.eligible_leader_replicas = eligible_leader_replicas
         self.last_known_elr = last_known_elr
-        self.offline_replicas: list[int] = (
-            [] if offline_replicas is None else offline_replicas
-        )
+        self.offline_replicas: list[int] = [] if offline_replicas is None else offline_replicas
 
 
 class DescribeTopicPartitionsResponseTopic(Message):
@@ -175,7 +165,5 @@ class DescribeTopicPartitionsResponse(Message):
         next_cursor: DescribeTopicPartitionsResponseCursor | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[DescribeTopicPartitionsResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[DescribeTopicPartitionsResponseTopic] = [] if topics is None else topics
         self.next_cursor = next_cursor

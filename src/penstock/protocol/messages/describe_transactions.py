@@ -19,18 +19,14 @@ __all__ = [
 
 
 class DescribeTransactionsRequest(Message):
-    __slots__ = (
-        "transactional_ids",
-    )
+    __slots__ = ("transactional_ids",)
 
     def __init__(
         self,
         *,
         transactional_ids: list[str] | None = None,
     ) -> None:
-        self.transactional_ids: list[str] = (
-            [] if transactional_ids is None else transactional_ids
-        )
+        self.transactional_ids: list[str] = [] if transactional_ids is None else transactional_ids
 
 
 class TopicData(Message):
@@ -46,9 +42,7 @@ class TopicData(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class TransactionState(Message):
@@ -82,9 +76,7 @@ class TransactionState(Message):
         self.transaction_start_time_ms = transaction_start_time_ms
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
-        self.topics: list[TopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TopicData] = [] if topics is None else topics
 
 
 class DescribeTransactionsResponse(Message):

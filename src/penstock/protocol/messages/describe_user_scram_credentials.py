@@ -22,9 +22,7 @@ __all__ = [
 
 
 class UserName(Message):
-    __slots__ = (
-        "name",
-    )
+    __slots__ = ("name",)
 
     def __init__(
         self,
@@ -35,18 +33,14 @@ class UserName(Message):
 
 
 class DescribeUserScramCredentialsRequest(Message):
-    __slots__ = (
-        "users",
-    )
+    __slots__ = ("users",)
 
     def __init__(
         self,
         *,
         users: list[UserName] | None | EllipsisType = ...,
     ) -> None:
-        self.users: list[UserName] | None = (
-            [] if users is ... else users
-        )
+        self.users: list[UserName] | None = [] if users is ... else users
 
 
 class CredentialInfo(Message):
@@ -108,6 +102,4 @@ class DescribeUserScramCredentialsResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message = error_message
-        self.results: list[DescribeUserScramCredentialsResult] = (
-            [] if results is None else results
-        )
+        self.results: list[DescribeUserScramCredentialsResult] = [] if results is None else results

@@ -34,9 +34,7 @@ class TopicPartitions(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ElectLeadersRequest(Message):

@@ -120,9 +120,7 @@ class EndQuorumEpochRequest(Message):
         leader_endpoints: list[LeaderEndpoint] | None = None,
     ) -> None:
         self.cluster_id = cluster_id
-        self.topics: list[EndQuorumEpochRequestTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[EndQuorumEpochRequestTopicData] = [] if topics is None else topics
         self.leader_endpoints: list[LeaderEndpoint] = (
             [] if leader_endpoints is None else leader_endpoints
         )
@@ -202,9 +200,5 @@ class EndQuorumEpochResponse(Message):
         node_endpoints: list[NodeEndpoint] | None = None,
     ) -> None:
         self.error_code = error_code
-        self.topics: list[EndQuorumEpochResponseTopicData] = (
-            [] if topics is None else topics
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.topics: list[EndQuorumEpochResponseTopicData] = [] if topics is None else topics
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

@@ -95,9 +95,7 @@ class FetchTopic(Message):
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
-        self.partitions: list[FetchPartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[FetchPartition] = [] if partitions is None else partitions
 
 
 class ForgottenTopic(Message):
@@ -116,9 +114,7 @@ class ForgottenTopic(Message):
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class FetchRequest(Message):
@@ -164,9 +160,7 @@ class FetchRequest(Message):
         self.isolation_level = isolation_level
         self.session_id = session_id
         self.session_epoch = session_epoch
-        self.topics: list[FetchTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[FetchTopic] = [] if topics is None else topics
         self.forgotten_topics_data: list[ForgottenTopic] = (
             [] if forgotten_topics_data is None else forgotten_topics_data
         )
@@ -278,9 +272,7 @@ class PartitionData(Message):
         self.current_leader: LeaderIdAndEpoch = (
             LeaderIdAndEpoch() if current_leader is None else current_leader
         )
-        self.snapshot_id: SnapshotId = (
-            SnapshotId() if snapshot_id is None else snapshot_id
-        )
+        self.snapshot_id: SnapshotId = SnapshotId() if snapshot_id is None else snapshot_id
         self.aborted_transactions: list[AbortedTransaction] | None = (
             [] if aborted_transactions is ... else aborted_transactions
         )
@@ -304,9 +296,7 @@ class FetchableTopicResponse(Message):
     ) -> None:
         self.topic = topic
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class NodeEndpoint(Message):
@@ -352,9 +342,5 @@ class FetchResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.session_id = session_id
-        self.responses: list[FetchableTopicResponse] = (
-            [] if responses is None else responses
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.responses: list[FetchableTopicResponse] = [] if responses is None else responses
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

@@ -104,9 +104,7 @@ class FetchSnapshotRequest(Message):
         self.cluster_id = cluster_id
         self.replica_id = replica_id
         self.max_bytes = max_bytes
-        self.topics: list[FetchSnapshotRequestTopicSnapshot] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[FetchSnapshotRequestTopicSnapshot] = [] if topics is None else topics
 
 
 class FetchSnapshotResponseSnapshotId(Message):
@@ -231,9 +229,5 @@ class FetchSnapshotResponse(Message):
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.topics: list[FetchSnapshotResponseTopicSnapshot] = (
-            [] if topics is None else topics
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.topics: list[FetchSnapshotResponseTopicSnapshot] = [] if topics is None else topics
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

@@ -33,9 +33,7 @@ class FindCoordinatorRequest(Message):
     ) -> None:
         self.key = key
         self.key_type = key_type
-        self.coordinator_keys: list[str] = (
-            [] if coordinator_keys is None else coordinator_keys
-        )
+        self.coordinator_keys: list[str] = [] if coordinator_keys is None else coordinator_keys
 
 
 class Coordinator(Message):
@@ -94,6 +92,4 @@ class FindCoordinatorResponse(Message):
         self.node_id = node_id
         self.host = host
         self.port = port
-        self.coordinators: list[Coordinator] = (
-            [] if coordinators is None else coordinators
-        )
+        self.coordinators: list[Coordinator] = [] if coordinators is None else coordinators

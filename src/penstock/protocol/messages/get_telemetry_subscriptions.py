@@ -17,9 +17,7 @@ __all__ = [
 
 
 class GetTelemetrySubscriptionsRequest(Message):
-    __slots__ = (
-        "client_instance_id",
-    )
+    __slots__ = ("client_instance_id",)
 
     def __init__(
         self,
@@ -65,6 +63,4 @@ class GetTelemetrySubscriptionsResponse(Message):
         self.push_interval_ms = push_interval_ms
         self.telemetry_max_bytes = telemetry_max_bytes
         self.delta_temporality = delta_temporality
-        self.requested_metrics: list[str] = (
-            [] if requested_metrics is None else requested_metrics
-        )
+        self.requested_metrics: list[str] = [] if requested_metrics is None else requested_metrics

@@ -39,9 +39,7 @@ class RequestHeader(Message):
 
 
 class ResponseHeader(Message):
-    __slots__ = (
-        "correlation_id",
-    )
+    __slots__ = ("correlation_id",)
 
     def __init__(
         self,

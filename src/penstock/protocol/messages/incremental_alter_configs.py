@@ -54,9 +54,7 @@ class AlterConfigsResource(Message):
     ) -> None:
         self.resource_type = resource_type
         self.resource_name = resource_name
-        self.configs: list[AlterableConfig] = (
-            [] if configs is None else configs
-        )
+        self.configs: list[AlterableConfig] = [] if configs is None else configs
 
 
 class IncrementalAlterConfigsRequest(Message):
@@ -71,9 +69,7 @@ class IncrementalAlterConfigsRequest(Message):
         resources: list[AlterConfigsResource] | None = None,
         validate_only: bool = False,
     ) -> None:
-        self.resources: list[AlterConfigsResource] = (
-            [] if resources is None else resources
-        )
+        self.resources: list[AlterConfigsResource] = [] if resources is None else resources
         self.validate_only = validate_only
 
 
@@ -112,6 +108,4 @@ class IncrementalAlterConfigsResponse(Message):
         responses: list[AlterConfigsResourceResponse] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.responses: list[AlterConfigsResourceResponse] = (
-            [] if responses is None else responses
-        )
+        self.responses: list[AlterConfigsResourceResponse] = [] if responses is None else responses

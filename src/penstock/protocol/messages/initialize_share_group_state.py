@@ -52,9 +52,7 @@ class InitializeStateData(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class InitializeShareGroupStateRequest(Message):
@@ -70,9 +68,7 @@ class InitializeShareGroupStateRequest(Message):
         topics: list[InitializeStateData] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[InitializeStateData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[InitializeStateData] = [] if topics is None else topics
 
 
 class PartitionResult(Message):
@@ -107,21 +103,15 @@ class InitializeStateResult(Message):
         partitions: list[PartitionResult] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionResult] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionResult] = [] if partitions is None else partitions
 
 
 class InitializeShareGroupStateResponse(Message):
-    __slots__ = (
-        "results",
-    )
+    __slots__ = ("results",)
 
     def __init__(
         self,
         *,
         results: list[InitializeStateResult] | None = None,
     ) -> None:
-        self.results: list[InitializeStateResult] = (
-            [] if results is None else results
-        )
+        self.results: list[InitializeStateResult] = [] if results is None else results

@@ -64,9 +64,7 @@ class JoinGroupRequest(Message):
         self.member_id = member_id
         self.group_instance_id = group_instance_id
         self.protocol_type = protocol_type
-        self.protocols: list[JoinGroupRequestProtocol] = (
-            [] if protocols is None else protocols
-        )
+        self.protocols: list[JoinGroupRequestProtocol] = [] if protocols is None else protocols
         self.reason = reason
 
 
@@ -123,6 +121,4 @@ class JoinGroupResponse(Message):
         self.leader = leader
         self.skip_assignment = skip_assignment
         self.member_id = member_id
-        self.members: list[JoinGroupResponseMember] = (
-            [] if members is None else members
-        )
+        self.members: list[JoinGroupResponseMember] = [] if members is None else members

@@ -53,9 +53,7 @@ class LeaveGroupRequest(Message):
     ) -> None:
         self.group_id = group_id
         self.member_id = member_id
-        self.members: list[MemberIdentity] = (
-            [] if members is None else members
-        )
+        self.members: list[MemberIdentity] = [] if members is None else members
 
 
 class MemberResponse(Message):
@@ -93,6 +91,4 @@ class LeaveGroupResponse(Message):
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.members: list[MemberResponse] = (
-            [] if members is None else members
-        )
+        self.members: list[MemberResponse] = [] if members is None else members

@@ -18,18 +18,14 @@ __all__ = [
 
 
 class ListConfigResourcesRequest(Message):
-    __slots__ = (
-        "resource_types",
-    )
+    __slots__ = ("resource_types",)
 
     def __init__(
         self,
         *,
         resource_types: list[int] | None = None,
     ) -> None:
-        self.resource_types: list[int] = (
-            [] if resource_types is None else resource_types
-        )
+        self.resource_types: list[int] = [] if resource_types is None else resource_types
 
 
 class ConfigResource(Message):

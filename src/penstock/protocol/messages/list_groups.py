@@ -29,12 +29,8 @@ class ListGroupsRequest(Message):
         states_filter: list[str] | None = None,
         types_filter: list[str] | None = None,
     ) -> None:
-        self.states_filter: list[str] = (
-            [] if states_filter is None else states_filter
-        )
-        self.types_filter: list[str] = (
-            [] if types_filter is None else types_filter
-        )
+        self.states_filter: list[str] = [] if states_filter is None else states_filter
+        self.types_filter: list[str] = [] if types_filter is None else types_filter
 
 
 class ListedGroup(Message):
@@ -75,6 +71,4 @@ class ListGroupsResponse(Message):
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
-        self.groups: list[ListedGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[ListedGroup] = [] if groups is None else groups

@@ -52,9 +52,7 @@ class ListOffsetsTopic(Message):
         partitions: list[ListOffsetsPartition] | None = None,
     ) -> None:
         self.name = name
-        self.partitions: list[ListOffsetsPartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[ListOffsetsPartition] = [] if partitions is None else partitions
 
 
 class ListOffsetsRequest(Message):
@@ -75,9 +73,7 @@ class ListOffsetsRequest(Message):
     ) -> None:
         self.replica_id = replica_id
         self.isolation_level = isolation_level
-        self.topics: list[ListOffsetsTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[ListOffsetsTopic] = [] if topics is None else topics
         self.timeout_ms = timeout_ms
 
 
@@ -137,6 +133,4 @@ class ListOffsetsResponse(Message):
         topics: list[ListOffsetsTopicResponse] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[ListOffsetsTopicResponse] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[ListOffsetsTopicResponse] = [] if topics is None else topics

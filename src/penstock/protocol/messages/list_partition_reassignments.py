@@ -32,9 +32,7 @@ class ListPartitionReassignmentsTopics(Message):
         partition_indexes: list[int] | None = None,
     ) -> None:
         self.name = name
-        self.partition_indexes: list[int] = (
-            [] if partition_indexes is None else partition_indexes
-        )
+        self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
 
 
 class ListPartitionReassignmentsRequest(Message):
@@ -70,15 +68,9 @@ class OngoingPartitionReassignment(Message):
         removing_replicas: list[int] | None = None,
     ) -> None:
         self.partition_index = partition_index
-        self.replicas: list[int] = (
-            [] if replicas is None else replicas
-        )
-        self.adding_replicas: list[int] = (
-            [] if adding_replicas is None else adding_replicas
-        )
-        self.removing_replicas: list[int] = (
-            [] if removing_replicas is None else removing_replicas
-        )
+        self.replicas: list[int] = [] if replicas is None else replicas
+        self.adding_replicas: list[int] = [] if adding_replicas is None else adding_replicas
+        self.removing_replicas: list[int] = [] if removing_replicas is None else removing_replicas
 
 
 class OngoingTopicReassignment(Message):
@@ -118,6 +110,4 @@ class ListPartitionReassignmentsResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message = error_message
-        self.topics: list[OngoingTopicReassignment] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OngoingTopicReassignment] = [] if topics is None else topics

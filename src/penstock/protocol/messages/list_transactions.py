@@ -33,9 +33,7 @@ class ListTransactionsRequest(Message):
         duration_filter: int = -1,
         transactional_id_pattern: str | None = None,
     ) -> None:
-        self.state_filters: list[str] = (
-            [] if state_filters is None else state_filters
-        )
+        self.state_filters: list[str] = [] if state_filters is None else state_filters
         self.producer_id_filters: list[int] = (
             [] if producer_id_filters is None else producer_id_filters
         )

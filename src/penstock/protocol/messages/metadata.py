@@ -54,9 +54,7 @@ class MetadataRequest(Message):
         include_cluster_authorized_operations: bool = False,
         include_topic_authorized_operations: bool = False,
     ) -> None:
-        self.topics: list[MetadataRequestTopic] | None = (
-            [] if topics is ... else topics
-        )
+        self.topics: list[MetadataRequestTopic] | None = [] if topics is ... else topics
         self.allow_auto_topic_creation = allow_auto_topic_creation
         self.include_cluster_authorized_operations = include_cluster_authorized_operations
         self.include_topic_authorized_operations = include_topic_authorized_operations
@@ -110,15 +108,9 @@ class MetadataResponsePartition(Message):
         self.partition_index = partition_index
         self.leader_id = leader_id
         self.leader_epoch = leader_epoch
-        self.replica_nodes: list[int] = (
-            [] if replica_nodes is None else replica_nodes
-        )
-        self.isr_nodes: list[int] = (
-            [] if isr_nodes is None else isr_nodes
-        )
-        self.offline_replicas: list[int] = (
-            [] if offline_replicas is None else offline_replicas
-        )
+        self.replica_nodes: list[int] = [] if replica_nodes is None else replica_nodes
+        self.isr_nodes: list[int] = [] if isr_nodes is None else isr_nodes
+        self.offline_replicas: list[int] = [] if offline_replicas is None else offline_replicas
 
 
 class MetadataResponseTopic(Message):
@@ -145,9 +137,7 @@ class MetadataResponseTopic(Message):
         self.name = name
         self.topic_id = topic_id
         self.is_internal = is_internal
-        self.partitions: list[MetadataResponsePartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[MetadataResponsePartition] = [] if partitions is None else partitions
         self.topic_authorized_operations = topic_authorized_operations
 
 
@@ -174,13 +164,9 @@ class MetadataResponse(Message):
         error_code: int = 0,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.brokers: list[MetadataResponseBroker] = (
-            [] if brokers is None else brokers
-        )
+        self.brokers: list[MetadataResponseBroker] = [] if brokers is None else brokers
         self.cluster_id = cluster_id
         self.controller_id = controller_id
-        self.topics: list[MetadataResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[MetadataResponseTopic] = [] if topics is None else topics
         self.cluster_authorized_operations = cluster_authorized_operations
         self.error_code = error_code

@@ -88,9 +88,7 @@ class OffsetCommitRequest(Message):
         self.member_id = member_id
         self.group_instance_id = group_instance_id
         self.retention_time_ms = retention_time_ms
-        self.topics: list[OffsetCommitRequestTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetCommitRequestTopic] = [] if topics is None else topics
 
 
 class OffsetCommitResponsePartition(Message):
@@ -143,6 +141,4 @@ class OffsetCommitResponse(Message):
         topics: list[OffsetCommitResponseTopic] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[OffsetCommitResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetCommitResponseTopic] = [] if topics is None else topics

@@ -21,9 +21,7 @@ __all__ = [
 
 
 class OffsetDeleteRequestPartition(Message):
-    __slots__ = (
-        "partition_index",
-    )
+    __slots__ = ("partition_index",)
 
     def __init__(
         self,
@@ -64,9 +62,7 @@ class OffsetDeleteRequest(Message):
         topics: list[OffsetDeleteRequestTopic] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[OffsetDeleteRequestTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetDeleteRequestTopic] = [] if topics is None else topics
 
 
 class OffsetDeleteResponsePartition(Message):
@@ -119,6 +115,4 @@ class OffsetDeleteResponse(Message):
     ) -> None:
         self.error_code = error_code
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[OffsetDeleteResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetDeleteResponseTopic] = [] if topics is None else topics

@@ -39,9 +39,7 @@ class OffsetFetchRequestTopic(Message):
         partition_indexes: list[int] | None = None,
     ) -> None:
         self.name = name
-        self.partition_indexes: list[int] = (
-            [] if partition_indexes is None else partition_indexes
-        )
+        self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
 
 
 class OffsetFetchRequestTopics(Message):
@@ -60,9 +58,7 @@ class OffsetFetchRequestTopics(Message):
     ) -> None:
         self.name = name
         self.topic_id = topic_id
-        self.partition_indexes: list[int] = (
-            [] if partition_indexes is None else partition_indexes
-        )
+        self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
 
 
 class OffsetFetchRequestGroup(Message):
@@ -84,9 +80,7 @@ class OffsetFetchRequestGroup(Message):
         self.group_id = group_id
         self.member_id = member_id
         self.member_epoch = member_epoch
-        self.topics: list[OffsetFetchRequestTopics] | None = (
-            [] if topics is ... else topics
-        )
+        self.topics: list[OffsetFetchRequestTopics] | None = [] if topics is ... else topics
 
 
 class OffsetFetchRequest(Message):
@@ -106,12 +100,8 @@ class OffsetFetchRequest(Message):
         require_stable: bool = False,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[OffsetFetchRequestTopic] | None = (
-            [] if topics is ... else topics
-        )
-        self.groups: list[OffsetFetchRequestGroup] = (
-            [] if groups is None else groups
-        )
+        self.topics: list[OffsetFetchRequestTopic] | None = [] if topics is ... else topics
+        self.groups: list[OffsetFetchRequestGroup] = [] if groups is None else groups
         self.require_stable = require_stable
 
 
@@ -219,9 +209,7 @@ class OffsetFetchResponseGroup(Message):
         error_code: int = 0,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[OffsetFetchResponseTopics] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetFetchResponseTopics] = [] if topics is None else topics
         self.error_code = error_code
 
 
@@ -242,10 +230,6 @@ class OffsetFetchResponse(Message):
         groups: list[OffsetFetchResponseGroup] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[OffsetFetchResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetFetchResponseTopic] = [] if topics is None else topics
         self.error_code = error_code
-        self.groups: list[OffsetFetchResponseGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[OffsetFetchResponseGroup] = [] if groups is None else groups

@@ -52,9 +52,7 @@ class OffsetForLeaderTopic(Message):
         partitions: list[OffsetForLeaderPartition] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[OffsetForLeaderPartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[OffsetForLeaderPartition] = [] if partitions is None else partitions
 
 
 class OffsetForLeaderEpochRequest(Message):
@@ -70,9 +68,7 @@ class OffsetForLeaderEpochRequest(Message):
         topics: list[OffsetForLeaderTopic] | None = None,
     ) -> None:
         self.replica_id = replica_id
-        self.topics: list[OffsetForLeaderTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetForLeaderTopic] = [] if topics is None else topics
 
 
 class EpochEndOffset(Message):
@@ -110,9 +106,7 @@ class OffsetForLeaderTopicResult(Message):
         partitions: list[EpochEndOffset] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[EpochEndOffset] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[EpochEndOffset] = [] if partitions is None else partitions
 
 
 class OffsetForLeaderEpochResponse(Message):
@@ -128,6 +122,4 @@ class OffsetForLeaderEpochResponse(Message):
         topics: list[OffsetForLeaderTopicResult] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[OffsetForLeaderTopicResult] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[OffsetForLeaderTopicResult] = [] if topics is None else topics

@@ -79,9 +79,7 @@ class ProduceRequest(Message):
         self.transactional_id = transactional_id
         self.acks = acks
         self.timeout_ms = timeout_ms
-        self.topic_data: list[TopicProduceData] = (
-            [] if topic_data is None else topic_data
-        )
+        self.topic_data: list[TopicProduceData] = [] if topic_data is None else topic_data
 
 
 class BatchIndexAndErrorMessage(Message):
@@ -211,10 +209,6 @@ class ProduceResponse(Message):
         throttle_time_ms: int = 0,
         node_endpoints: list[NodeEndpoint] | None = None,
     ) -> None:
-        self.responses: list[TopicProduceResponse] = (
-            [] if responses is None else responses
-        )
+        self.responses: list[TopicProduceResponse] = [] if responses is None else responses
         self.throttle_time_ms = throttle_time_ms
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

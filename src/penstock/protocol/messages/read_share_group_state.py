@@ -50,9 +50,7 @@ class ReadStateData(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class ReadShareGroupStateRequest(Message):
@@ -68,9 +66,7 @@ class ReadShareGroupStateRequest(Message):
         topics: list[ReadStateData] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[ReadStateData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[ReadStateData] = [] if topics is None else topics
 
 
 class StateBatch(Message):
@@ -120,9 +116,7 @@ class PartitionResult(Message):
         self.error_message = error_message
         self.state_epoch = state_epoch
         self.start_offset = start_offset
-        self.state_batches: list[StateBatch] = (
-            [] if state_batches is None else state_batches
-        )
+        self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
 
 
 class ReadStateResult(Message):
@@ -138,21 +132,15 @@ class ReadStateResult(Message):
         partitions: list[PartitionResult] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionResult] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionResult] = [] if partitions is None else partitions
 
 
 class ReadShareGroupStateResponse(Message):
-    __slots__ = (
-        "results",
-    )
+    __slots__ = ("results",)
 
     def __init__(
         self,
         *,
         results: list[ReadStateResult] | None = None,
     ) -> None:
-        self.results: list[ReadStateResult] = (
-            [] if results is None else results
-        )
+        self.results: list[ReadStateResult] = [] if results is None else results

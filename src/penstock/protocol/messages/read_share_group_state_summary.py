@@ -49,9 +49,7 @@ class ReadStateSummaryData(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class ReadShareGroupStateSummaryRequest(Message):
@@ -67,9 +65,7 @@ class ReadShareGroupStateSummaryRequest(Message):
         topics: list[ReadStateSummaryData] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[ReadStateSummaryData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[ReadStateSummaryData] = [] if topics is None else topics
 
 
 class PartitionResult(Message):
@@ -116,21 +112,15 @@ class ReadStateSummaryResult(Message):
         partitions: list[PartitionResult] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionResult] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionResult] = [] if partitions is None else partitions
 
 
 class ReadShareGroupStateSummaryResponse(Message):
-    __slots__ = (
-        "results",
-    )
+    __slots__ = ("results",)
 
     def __init__(
         self,
         *,
         results: list[ReadStateSummaryResult] | None = None,
     ) -> None:
-        self.results: list[ReadStateSummaryResult] = (
-            [] if results is None else results
-        )
+        self.results: list[ReadStateSummaryResult] = [] if results is None else results

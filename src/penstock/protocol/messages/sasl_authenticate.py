@@ -17,9 +17,7 @@ __all__ = [
 
 
 class SaslAuthenticateRequest(Message):
-    __slots__ = (
-        "auth_bytes",
-    )
+    __slots__ = ("auth_bytes",)
 
     def __init__(
         self,

@@ -17,9 +17,7 @@ __all__ = [
 
 
 class SaslHandshakeRequest(Message):
-    __slots__ = (
-        "mechanism",
-    )
+    __slots__ = ("mechanism",)
 
     def __init__(
         self,
@@ -42,6 +40,4 @@ class SaslHandshakeResponse(Message):
         mechanisms: list[str] | None = None,
     ) -> None:
         self.error_code = error_code
-        self.mechanisms: list[str] = (
-            [] if mechanisms is None else mechanisms
-        )
+        self.mechanisms: list[str] = [] if mechanisms is None else mechanisms

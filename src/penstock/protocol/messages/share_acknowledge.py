@@ -39,9 +39,7 @@ class AcknowledgementBatch(Message):
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
-        self.acknowledge_types: list[int] = (
-            [] if acknowledge_types is None else acknowledge_types
-        )
+        self.acknowledge_types: list[int] = [] if acknowledge_types is None else acknowledge_types
 
 
 class AcknowledgePartition(Message):
@@ -75,9 +73,7 @@ class AcknowledgeTopic(Message):
         partitions: list[AcknowledgePartition] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[AcknowledgePartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[AcknowledgePartition] = [] if partitions is None else partitions
 
 
 class ShareAcknowledgeRequest(Message):
@@ -102,9 +98,7 @@ class ShareAcknowledgeRequest(Message):
         self.member_id = member_id
         self.share_session_epoch = share_session_epoch
         self.is_renew_ack = is_renew_ack
-        self.topics: list[AcknowledgeTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[AcknowledgeTopic] = [] if topics is None else topics
 
 
 class LeaderIdAndEpoch(Message):
@@ -160,9 +154,7 @@ class ShareAcknowledgeTopicResponse(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class NodeEndpoint(Message):
@@ -211,9 +203,5 @@ class ShareAcknowledgeResponse(Message):
         self.error_code = error_code
         self.error_message = error_message
         self.acquisition_lock_timeout_ms = acquisition_lock_timeout_ms
-        self.responses: list[ShareAcknowledgeTopicResponse] = (
-            [] if responses is None else responses
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.responses: list[ShareAcknowledgeTopicResponse] = [] if responses is None else responses
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

@@ -41,9 +41,7 @@ class AcknowledgementBatch(Message):
     ) -> None:
         self.first_offset = first_offset
         self.last_offset = last_offset
-        self.acknowledge_types: list[int] = (
-            [] if acknowledge_types is None else acknowledge_types
-        )
+        self.acknowledge_types: list[int] = [] if acknowledge_types is None else acknowledge_types
 
 
 class FetchPartition(Message):
@@ -80,9 +78,7 @@ class FetchTopic(Message):
         partitions: list[FetchPartition] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[FetchPartition] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[FetchPartition] = [] if partitions is None else partitions
 
 
 class ForgottenTopic(Message):
@@ -98,9 +94,7 @@ class ForgottenTopic(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ShareFetchRequest(Message):
@@ -145,9 +139,7 @@ class ShareFetchRequest(Message):
         self.batch_size = batch_size
         self.share_acquire_mode = share_acquire_mode
         self.is_renew_ack = is_renew_ack
-        self.topics: list[FetchTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[FetchTopic] = [] if topics is None else topics
         self.forgotten_topics_data: list[ForgottenTopic] = (
             [] if forgotten_topics_data is None else forgotten_topics_data
         )
@@ -239,9 +231,7 @@ class ShareFetchableTopicResponse(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class NodeEndpoint(Message):
@@ -290,9 +280,5 @@ class ShareFetchResponse(Message):
         self.error_code = error_code
         self.error_message = error_message
         self.acquisition_lock_timeout_ms = acquisition_lock_timeout_ms
-        self.responses: list[ShareFetchableTopicResponse] = (
-            [] if responses is None else responses
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.responses: list[ShareFetchableTopicResponse] = [] if responses is None else responses
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

@@ -44,9 +44,7 @@ class StreamsGroupDescribeRequest(Message):
         include_authorized_operations: bool = False,
         include_topology_description: bool = False,
     ) -> None:
-        self.group_ids: list[str] = (
-            [] if group_ids is None else group_ids
-        )
+        self.group_ids: list[str] = [] if group_ids is None else group_ids
         self.include_authorized_operations = include_authorized_operations
         self.include_topology_description = include_topology_description
 
@@ -86,9 +84,7 @@ class TopicInfo(Message):
         self.name = name
         self.partitions = partitions
         self.replication_factor = replication_factor
-        self.topic_configs: list[KeyValue] = (
-            [] if topic_configs is None else topic_configs
-        )
+        self.topic_configs: list[KeyValue] = [] if topic_configs is None else topic_configs
 
 
 class Subtopology(Message):
@@ -110,9 +106,7 @@ class Subtopology(Message):
         repartition_source_topics: list[TopicInfo] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.source_topics: list[str] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[str] = [] if source_topics is None else source_topics
         self.repartition_sink_topics: list[str] = (
             [] if repartition_sink_topics is None else repartition_sink_topics
         )
@@ -188,9 +182,7 @@ class TaskIds(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class Assignment(Message):
@@ -207,15 +199,9 @@ class Assignment(Message):
         standby_tasks: list[TaskIds] | None = None,
         warmup_tasks: list[TaskIds] | None = None,
     ) -> None:
-        self.active_tasks: list[TaskIds] = (
-            [] if active_tasks is None else active_tasks
-        )
-        self.standby_tasks: list[TaskIds] = (
-            [] if standby_tasks is None else standby_tasks
-        )
-        self.warmup_tasks: list[TaskIds] = (
-            [] if warmup_tasks is None else warmup_tasks
-        )
+        self.active_tasks: list[TaskIds] = [] if active_tasks is None else active_tasks
+        self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
+        self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks
 
 
 class Member(Message):
@@ -265,18 +251,12 @@ class Member(Message):
         self.topology_epoch = topology_epoch
         self.process_id = process_id
         self.user_endpoint = user_endpoint
-        self.client_tags: list[KeyValue] = (
-            [] if client_tags is None else client_tags
-        )
-        self.task_offsets: list[TaskOffset] = (
-            [] if task_offsets is None else task_offsets
-        )
+        self.client_tags: list[KeyValue] = [] if client_tags is None else client_tags
+        self.task_offsets: list[TaskOffset] = [] if task_offsets is None else task_offsets
         self.task_end_offsets: list[TaskOffset] = (
             [] if task_end_offsets is None else task_end_offsets
         )
-        self.assignment: Assignment = (
-            Assignment() if assignment is None else assignment
-        )
+        self.assignment: Assignment = Assignment() if assignment is None else assignment
         self.target_assignment: Assignment = (
             Assignment() if target_assignment is None else target_assignment
         )
@@ -305,16 +285,10 @@ class TopologyDescriptionNode(Message):
     ) -> None:
         self.name = name
         self.node_type = node_type
-        self.source_topics: list[str] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[str] = [] if source_topics is None else source_topics
         self.sink_topic = sink_topic
-        self.stores: list[str] = (
-            [] if stores is None else stores
-        )
-        self.successors: list[str] = (
-            [] if successors is None else successors
-        )
+        self.stores: list[str] = [] if stores is None else stores
+        self.successors: list[str] = [] if successors is None else successors
 
 
 class TopologyDescriptionSubtopology(Message):
@@ -330,9 +304,7 @@ class TopologyDescriptionSubtopology(Message):
         nodes: list[TopologyDescriptionNode] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.nodes: list[TopologyDescriptionNode] = (
-            [] if nodes is None else nodes
-        )
+        self.nodes: list[TopologyDescriptionNode] = [] if nodes is None else nodes
 
 
 class TopologyDescriptionGlobalStore(Message):
@@ -414,9 +386,7 @@ class DescribedGroup(Message):
         self.group_epoch = group_epoch
         self.assignment_epoch = assignment_epoch
         self.topology = topology
-        self.members: list[Member] = (
-            [] if members is None else members
-        )
+        self.members: list[Member] = [] if members is None else members
         self.authorized_operations = authorized_operations
         self.topology_description = topology_description
         self.topology_description_status = topology_description_status
@@ -436,6 +406,4 @@ class StreamsGroupDescribeResponse(Message):
         groups: list[DescribedGroup] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.groups: list[DescribedGroup] = (
-            [] if groups is None else groups
-        )
+        self.groups: list[DescribedGroup] = [] if groups is None else groups

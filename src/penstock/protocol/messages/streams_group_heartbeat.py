@@ -66,9 +66,7 @@ class TopicInfo(Message):
         self.name = name
         self.partitions = partitions
         self.replication_factor = replication_factor
-        self.topic_configs: list[KeyValue] = (
-            [] if topic_configs is None else topic_configs
-        )
+        self.topic_configs: list[KeyValue] = [] if topic_configs is None else topic_configs
 
 
 class CopartitionGroup(Message):
@@ -85,9 +83,7 @@ class CopartitionGroup(Message):
         source_topic_regex: list[int] | None = None,
         repartition_source_topics: list[int] | None = None,
     ) -> None:
-        self.source_topics: list[int] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[int] = [] if source_topics is None else source_topics
         self.source_topic_regex: list[int] = (
             [] if source_topic_regex is None else source_topic_regex
         )
@@ -119,9 +115,7 @@ class Subtopology(Message):
         copartition_groups: list[CopartitionGroup] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.source_topics: list[str] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[str] = [] if source_topics is None else source_topics
         self.source_topic_regex: list[str] = (
             [] if source_topic_regex is None else source_topic_regex
         )
@@ -152,9 +146,7 @@ class Topology(Message):
         subtopologies: list[Subtopology] | None = None,
     ) -> None:
         self.epoch = epoch
-        self.subtopologies: list[Subtopology] = (
-            [] if subtopologies is None else subtopologies
-        )
+        self.subtopologies: list[Subtopology] = [] if subtopologies is None else subtopologies
 
 
 class StreamsGroupHeartbeatRequestTaskIds(Message):
@@ -170,9 +162,7 @@ class StreamsGroupHeartbeatRequestTaskIds(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class StreamsGroupHeartbeatRequestEndpoint(Message):
@@ -300,9 +290,7 @@ class StreamsGroupHeartbeatResponseTaskIds(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class StreamsGroupHeartbeatResponseEndpoint(Message):
@@ -334,9 +322,7 @@ class TopicPartition(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class EndpointToPartitions(Message):
@@ -413,9 +399,7 @@ class StreamsGroupHeartbeatResponse(Message):
         self.acceptable_recovery_lag_legacy = acceptable_recovery_lag_legacy
         self.task_offset_interval_ms = task_offset_interval_ms
         self.acceptable_recovery_lag = acceptable_recovery_lag
-        self.status: list[Status] | None = (
-            [] if status is ... else status
-        )
+        self.status: list[Status] | None = [] if status is ... else status
         self.active_tasks = active_tasks
         self.standby_tasks = standby_tasks
         self.warmup_tasks = warmup_tasks

@@ -42,16 +42,10 @@ class TopologyDescriptionNode(Message):
     ) -> None:
         self.name = name
         self.node_type = node_type
-        self.source_topics: list[str] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[str] = [] if source_topics is None else source_topics
         self.sink_topic = sink_topic
-        self.stores: list[str] = (
-            [] if stores is None else stores
-        )
-        self.successors: list[str] = (
-            [] if successors is None else successors
-        )
+        self.stores: list[str] = [] if stores is None else stores
+        self.successors: list[str] = [] if successors is None else successors
 
 
 class TopologyDescriptionSubtopology(Message):
@@ -67,9 +61,7 @@ class TopologyDescriptionSubtopology(Message):
         nodes: list[TopologyDescriptionNode] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.nodes: list[TopologyDescriptionNode] = (
-            [] if nodes is None else nodes
-        )
+        self.nodes: list[TopologyDescriptionNode] = [] if nodes is None else nodes
 
 
 class TopologyDescriptionGlobalStore(Message):

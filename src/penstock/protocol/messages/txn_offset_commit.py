@@ -94,9 +94,7 @@ class TxnOffsetCommitRequest(Message):
         self.generation_id_or_member_epoch = generation_id_or_member_epoch
         self.member_id = member_id
         self.group_instance_id = group_instance_id
-        self.topics: list[TxnOffsetCommitRequestTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TxnOffsetCommitRequestTopic] = [] if topics is None else topics
 
 
 class TxnOffsetCommitResponsePartition(Message):
@@ -149,6 +147,4 @@ class TxnOffsetCommitResponse(Message):
         topics: list[TxnOffsetCommitResponseTopic] | None = None,
     ) -> None:
         self.throttle_time_ms = throttle_time_ms
-        self.topics: list[TxnOffsetCommitResponseTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TxnOffsetCommitResponseTopic] = [] if topics is None else topics

@@ -17,9 +17,7 @@ __all__ = [
 
 
 class UnregisterBrokerRequest(Message):
-    __slots__ = (
-        "broker_id",
-    )
+    __slots__ = ("broker_id",)
 
     def __init__(
         self,

@@ -17,9 +17,7 @@ __all__ = [
 
 
 class UnregisterControllerRequest(Message):
-    __slots__ = (
-        "controller_id",
-    )
+    __slots__ = ("controller_id",)
 
     def __init__(
         self,

@@ -99,6 +99,4 @@ class UpdateFeaturesResponse(Message):
         self.throttle_time_ms = throttle_time_ms
         self.error_code = error_code
         self.error_message = error_message
-        self.results: list[UpdatableFeatureResult] = (
-            [] if results is None else results
-        )
+        self.results: list[UpdatableFeatureResult] = [] if results is None else results

@@ -78,9 +78,7 @@ class UpdateRaftVoterRequest(Message):
         self.current_leader_epoch = current_leader_epoch
         self.voter_id = voter_id
         self.voter_directory_id = voter_directory_id
-        self.listeners: list[Listener] = (
-            [] if listeners is None else listeners
-        )
+        self.listeners: list[Listener] = [] if listeners is None else listeners
         self.k_raft_version_feature: KRaftVersionFeature = (
             KRaftVersionFeature() if k_raft_version_feature is None else k_raft_version_feature
         )

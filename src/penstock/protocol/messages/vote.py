@@ -68,9 +68,7 @@ class VoteRequestTopicData(Message):
         partitions: list[VoteRequestPartitionData] | None = None,
     ) -> None:
         self.topic_name = topic_name
-        self.partitions: list[VoteRequestPartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[VoteRequestPartitionData] = [] if partitions is None else partitions
 
 
 class VoteRequest(Message):
@@ -89,9 +87,7 @@ class VoteRequest(Message):
     ) -> None:
         self.cluster_id = cluster_id
         self.voter_id = voter_id
-        self.topics: list[VoteRequestTopicData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[VoteRequestTopicData] = [] if topics is None else topics
 
 
 class VoteResponsePartitionData(Message):
@@ -132,9 +128,7 @@ class VoteResponseTopicData(Message):
         partitions: list[VoteResponsePartitionData] | None = None,
     ) -> None:
         self.topic_name = topic_name
-        self.partitions: list[VoteResponsePartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[VoteResponsePartitionData] = [] if partitions is None else partitions
 
 
 class NodeEndpoint(Message):
@@ -171,9 +165,5 @@ class VoteResponse(Message):
         node_endpoints: list[NodeEndpoint] | None = None,
     ) -> None:
         self.error_code = error_code
-        self.topics: list[VoteResponseTopicData] = (
-            [] if topics is None else topics
-        )
-        self.node_endpoints: list[NodeEndpoint] = (
-            [] if node_endpoints is None else node_endpoints
-        )
+        self.topics: list[VoteResponseTopicData] = [] if topics is None else topics
+        self.node_endpoints: list[NodeEndpoint] = [] if node_endpoints is None else node_endpoints

@@ -68,9 +68,7 @@ class PartitionData(Message):
         self.leader_epoch = leader_epoch
         self.start_offset = start_offset
         self.delivery_complete_count = delivery_complete_count
-        self.state_batches: list[StateBatch] = (
-            [] if state_batches is None else state_batches
-        )
+        self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches
 
 
 class WriteStateData(Message):
@@ -86,9 +84,7 @@ class WriteStateData(Message):
         partitions: list[PartitionData] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionData] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionData] = [] if partitions is None else partitions
 
 
 class WriteShareGroupStateRequest(Message):
@@ -104,9 +100,7 @@ class WriteShareGroupStateRequest(Message):
         topics: list[WriteStateData] | None = None,
     ) -> None:
         self.group_id = group_id
-        self.topics: list[WriteStateData] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[WriteStateData] = [] if topics is None else topics
 
 
 class PartitionResult(Message):
@@ -141,21 +135,15 @@ class WriteStateResult(Message):
         partitions: list[PartitionResult] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[PartitionResult] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[PartitionResult] = [] if partitions is None else partitions
 
 
 class WriteShareGroupStateResponse(Message):
-    __slots__ = (
-        "results",
-    )
+    __slots__ = ("results",)
 
     def __init__(
         self,
         *,
         results: list[WriteStateResult] | None = None,
     ) -> None:
-        self.results: list[WriteStateResult] = (
-            [] if results is None else results
-        )
+        self.results: list[WriteStateResult] = [] if results is None else results

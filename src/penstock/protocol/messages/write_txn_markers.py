@@ -34,9 +34,7 @@ class WritableTxnMarkerTopic(Message):
         partition_indexes: list[int] | None = None,
     ) -> None:
         self.name = name
-        self.partition_indexes: list[int] = (
-            [] if partition_indexes is None else partition_indexes
-        )
+        self.partition_indexes: list[int] = [] if partition_indexes is None else partition_indexes
 
 
 class WritableTxnMarker(Message):
@@ -62,26 +60,20 @@ class WritableTxnMarker(Message):
         self.producer_id = producer_id
         self.producer_epoch = producer_epoch
         self.transaction_result = transaction_result
-        self.topics: list[WritableTxnMarkerTopic] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[WritableTxnMarkerTopic] = [] if topics is None else topics
         self.coordinator_epoch = coordinator_epoch
         self.transaction_version = transaction_version
 
 
 class WriteTxnMarkersRequest(Message):
-    __slots__ = (
-        "markers",
-    )
+    __slots__ = ("markers",)
 
     def __init__(
         self,
         *,
         markers: list[WritableTxnMarker] | None = None,
     ) -> None:
-        self.markers: list[WritableTxnMarker] = (
-            [] if markers is None else markers
-        )
+        self.markers: list[WritableTxnMarker] = [] if markers is None else markers
 
 
 class WritableTxnMarkerPartitionResult(Message):
@@ -131,21 +123,15 @@ class WritableTxnMarkerResult(Message):
         topics: list[WritableTxnMarkerTopicResult] | None = None,
     ) -> None:
         self.producer_id = producer_id
-        self.topics: list[WritableTxnMarkerTopicResult] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[WritableTxnMarkerTopicResult] = [] if topics is None else topics
 
 
 class WriteTxnMarkersResponse(Message):
-    __slots__ = (
-        "markers",
-    )
+    __slots__ = ("markers",)
 
     def __init__(
         self,
         *,
         markers: list[WritableTxnMarkerResult] | None = None,
     ) -> None:
-        self.markers: list[WritableTxnMarkerResult] = (
-            [] if markers is None else markers
-        )
+        self.markers: list[WritableTxnMarkerResult] = [] if markers is None else markers

@@ -50,9 +50,7 @@ class TopicPartitions(Message):
         assignment_epochs: list[int] | None | EllipsisType = ...,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
         self.assignment_epochs: list[int] | None = (
             [] if assignment_epochs is ... else assignment_epochs
         )

@@ -19,9 +19,7 @@ __all__ = [
 
 
 class ConsumerGroupPartitionMetadataKey(Message):
-    __slots__ = (
-        "group_id",
-    )
+    __slots__ = ("group_id",)
 
     def __init__(
         self,
@@ -44,9 +42,7 @@ class PartitionMetadata(Message):
         racks: list[str] | None = None,
     ) -> None:
         self.partition = partition
-        self.racks: list[str] = (
-            [] if racks is None else racks
-        )
+        self.racks: list[str] = [] if racks is None else racks
 
 
 class TopicMetadata(Message):
@@ -74,15 +70,11 @@ class TopicMetadata(Message):
 
 
 class ConsumerGroupPartitionMetadataValue(Message):
-    __slots__ = (
-        "topics",
-    )
+    __slots__ = ("topics",)
 
     def __init__(
         self,
         *,
         topics: list[TopicMetadata] | None = None,
     ) -> None:
-        self.topics: list[TopicMetadata] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[TopicMetadata] = [] if topics is None else topics

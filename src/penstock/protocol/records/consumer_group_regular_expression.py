@@ -46,8 +46,6 @@ class ConsumerGroupRegularExpressionValue(Message):
         version: int = 0,
         timestamp: int = 0,
     ) -> None:
-        self.topics: list[str] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[str] = [] if topics is None else topics
         self.version = version
         self.timestamp = timestamp

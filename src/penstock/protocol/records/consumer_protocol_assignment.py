@@ -28,9 +28,7 @@ class TopicPartition(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ConsumerProtocolAssignment(Message):

@@ -28,9 +28,7 @@ class TopicPartition(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ConsumerProtocolSubscription(Message):
@@ -51,9 +49,7 @@ class ConsumerProtocolSubscription(Message):
         generation_id: int = -1,
         rack_id: str | None = None,
     ) -> None:
-        self.topics: list[str] = (
-            [] if topics is None else topics
-        )
+        self.topics: list[str] = [] if topics is None else topics
         self.user_data = user_data
         self.owned_partitions: list[TopicPartition] = (
             [] if owned_partitions is None else owned_partitions

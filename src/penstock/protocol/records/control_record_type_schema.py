@@ -15,9 +15,7 @@ __all__ = [
 
 
 class ControlRecordTypeSchema(Message):
-    __slots__ = (
-        "type",
-    )
+    __slots__ = ("type",)
 
     def __init__(
         self,

@@ -15,9 +15,7 @@ __all__ = [
 
 
 class EndTxnMarker(Message):
-    __slots__ = (
-        "coordinator_epoch",
-    )
+    __slots__ = ("coordinator_epoch",)
 
     def __init__(
         self,

@@ -18,9 +18,7 @@ __all__ = [
 
 
 class GroupMetadataKey(Message):
-    __slots__ = (
-        "group",
-    )
+    __slots__ = ("group",)
 
     def __init__(
         self,
@@ -89,6 +87,4 @@ class GroupMetadataValue(Message):
         self.protocol = protocol
         self.leader = leader
         self.current_state_timestamp = current_state_timestamp
-        self.members: list[MemberMetadata] = (
-            [] if members is None else members
-        )
+        self.members: list[MemberMetadata] = [] if members is None else members

@@ -46,9 +46,7 @@ class TopicPartitions(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ShareGroupCurrentMemberAssignmentValue(Message):

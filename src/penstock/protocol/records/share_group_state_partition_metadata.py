@@ -19,9 +19,7 @@ __all__ = [
 
 
 class ShareGroupStatePartitionMetadataKey(Message):
-    __slots__ = (
-        "group_id",
-    )
+    __slots__ = ("group_id",)
 
     def __init__(
         self,
@@ -47,9 +45,7 @@ class TopicPartitionsInfo(Message):
     ) -> None:
         self.topic_id = topic_id
         self.topic_name = topic_name
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class TopicInfo(Message):
@@ -88,6 +84,4 @@ class ShareGroupStatePartitionMetadataValue(Message):
         self.initialized_topics: list[TopicPartitionsInfo] = (
             [] if initialized_topics is None else initialized_topics
         )
-        self.deleting_topics: list[TopicInfo] = (
-            [] if deleting_topics is None else deleting_topics
-        )
+        self.deleting_topics: list[TopicInfo] = [] if deleting_topics is None else deleting_topics

@@ -46,15 +46,11 @@ class TopicPartition(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.topic_id = topic_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class ShareGroupTargetAssignmentMemberValue(Message):
-    __slots__ = (
-        "topic_partitions",
-    )
+    __slots__ = ("topic_partitions",)
 
     def __init__(
         self,

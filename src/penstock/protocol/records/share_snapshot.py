@@ -89,6 +89,4 @@ class ShareSnapshotValue(Message):
         self.delivery_complete_count = delivery_complete_count
         self.create_timestamp = create_timestamp
         self.write_timestamp = write_timestamp
-        self.state_batches: list[StateBatch] = (
-            [] if state_batches is None else state_batches
-        )
+        self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches

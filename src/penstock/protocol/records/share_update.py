@@ -80,6 +80,4 @@ class ShareUpdateValue(Message):
         self.leader_epoch = leader_epoch
         self.start_offset = start_offset
         self.delivery_complete_count = delivery_complete_count
-        self.state_batches: list[StateBatch] = (
-            [] if state_batches is None else state_batches
-        )
+        self.state_batches: list[StateBatch] = [] if state_batches is None else state_batches

@@ -50,9 +50,7 @@ class TaskIds(Message):
         assignment_epochs: list[int] | None | EllipsisType = ...,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
         self.assignment_epochs: list[int] | None = (
             [] if assignment_epochs is ... else assignment_epochs
         )
@@ -87,15 +85,9 @@ class StreamsGroupCurrentMemberAssignmentValue(Message):
         self.member_epoch = member_epoch
         self.previous_member_epoch = previous_member_epoch
         self.state = state
-        self.active_tasks: list[TaskIds] = (
-            [] if active_tasks is None else active_tasks
-        )
-        self.standby_tasks: list[TaskIds] = (
-            [] if standby_tasks is None else standby_tasks
-        )
-        self.warmup_tasks: list[TaskIds] = (
-            [] if warmup_tasks is None else warmup_tasks
-        )
+        self.active_tasks: list[TaskIds] = [] if active_tasks is None else active_tasks
+        self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
+        self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks
         self.active_tasks_pending_revocation: list[TaskIds] = (
             [] if active_tasks_pending_revocation is None else active_tasks_pending_revocation
         )

@@ -100,6 +100,4 @@ class StreamsGroupMemberMetadataValue(Message):
         self.topology_epoch = topology_epoch
         self.process_id = process_id
         self.user_endpoint = user_endpoint
-        self.client_tags: list[KeyValue] = (
-            [] if client_tags is None else client_tags
-        )
+        self.client_tags: list[KeyValue] = [] if client_tags is None else client_tags

@@ -20,9 +20,7 @@ __all__ = [
 
 
 class StreamsGroupMetadataKey(Message):
-    __slots__ = (
-        "group_id",
-    )
+    __slots__ = ("group_id",)
 
     def __init__(
         self,

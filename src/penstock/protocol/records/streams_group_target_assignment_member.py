@@ -46,9 +46,7 @@ class TaskIds(Message):
         partitions: list[int] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.partitions: list[int] = (
-            [] if partitions is None else partitions
-        )
+        self.partitions: list[int] = [] if partitions is None else partitions
 
 
 class StreamsGroupTargetAssignmentMemberValue(Message):
@@ -65,12 +63,6 @@ class StreamsGroupTargetAssignmentMemberValue(Message):
         standby_tasks: list[TaskIds] | None = None,
         warmup_tasks: list[TaskIds] | None = None,
     ) -> None:
-        self.active_tasks: list[TaskIds] = (
-            [] if active_tasks is None else active_tasks
-        )
-        self.standby_tasks: list[TaskIds] = (
-            [] if standby_tasks is None else standby_tasks
-        )
-        self.warmup_tasks: list[TaskIds] = (
-            [] if warmup_tasks is None else warmup_tasks
-        )
+        self.active_tasks: list[TaskIds] = [] if active_tasks is None else active_tasks
+        self.standby_tasks: list[TaskIds] = [] if standby_tasks is None else standby_tasks
+        self.warmup_tasks: list[TaskIds] = [] if warmup_tasks is None else warmup_tasks

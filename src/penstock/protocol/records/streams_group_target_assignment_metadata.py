@@ -17,9 +17,7 @@ __all__ = [
 
 
 class StreamsGroupTargetAssignmentMetadataKey(Message):
-    __slots__ = (
-        "group_id",
-    )
+    __slots__ = ("group_id",)
 
     def __init__(
         self,

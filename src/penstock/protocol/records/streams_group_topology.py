@@ -21,9 +21,7 @@ __all__ = [
 
 
 class StreamsGroupTopologyKey(Message):
-    __slots__ = (
-        "group_id",
-    )
+    __slots__ = ("group_id",)
 
     def __init__(
         self,
@@ -68,9 +66,7 @@ class TopicInfo(Message):
         self.name = name
         self.partitions = partitions
         self.replication_factor = replication_factor
-        self.topic_configs: list[TopicConfig] = (
-            [] if topic_configs is None else topic_configs
-        )
+        self.topic_configs: list[TopicConfig] = [] if topic_configs is None else topic_configs
 
 
 class CopartitionGroup(Message):
@@ -87,9 +83,7 @@ class CopartitionGroup(Message):
         source_topic_regex: list[int] | None = None,
         repartition_source_topics: list[int] | None = None,
     ) -> None:
-        self.source_topics: list[int] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[int] = [] if source_topics is None else source_topics
         self.source_topic_regex: list[int] = (
             [] if source_topic_regex is None else source_topic_regex
         )
@@ -121,9 +115,7 @@ class Subtopology(Message):
         copartition_groups: list[CopartitionGroup] | None = None,
     ) -> None:
         self.subtopology_id = subtopology_id
-        self.source_topics: list[str] = (
-            [] if source_topics is None else source_topics
-        )
+        self.source_topics: list[str] = [] if source_topics is None else source_topics
         self.source_topic_regex: list[str] = (
             [] if source_topic_regex is None else source_topic_regex
         )
@@ -154,6 +146,4 @@ class StreamsGroupTopologyValue(Message):
         subtopologies: list[Subtopology] | None = None,
     ) -> None:
         self.epoch = epoch
-        self.subtopologies: list[Subtopology] = (
-            [] if subtopologies is None else subtopologies
-        )
+        self.subtopologies: list[Subtopology] = [] if subtopologies is None else subtopologies

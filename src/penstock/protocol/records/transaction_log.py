@@ -20,9 +20,7 @@ __all__ = [
 
 
 class TransactionLogKey(Message):
-    __slots__ = (
-        "transactional_id",
-    )
+    __slots__ = ("transactional_id",)
 
     def __init__(
         self,
@@ -45,9 +43,7 @@ class PartitionsSchema(Message):
         partition_ids: list[int] | None = None,
     ) -> None:
         self.topic = topic
-        self.partition_ids: list[int] = (
-            [] if partition_ids is None else partition_ids
-        )
+        self.partition_ids: list[int] = [] if partition_ids is None else partition_ids
 
 
 class TransactionLogValue(Message):
