@@ -1,0 +1,1 @@
+"""Configuration: sources, types, defaults and what is refused."""

@@ -1,0 +1,1 @@
+"""Topics, configuration and identity of the cluster, and the store they live in."""
