@@ -88,7 +88,7 @@ bench: build
 
 ## make example-flights  336,776 departures through 8 partitions and two consumer groups
 example-flights: build
-	$(PIP) install $$($(BIN)/python tools/requirements.py examples)
+	$(PIP) install --no-deps $$($(BIN)/python tools/requirements.py examples)
 	$(BIN)/python examples/flights.py
 
 ## make gen              the tables made from Kafka's message definitions

@@ -27,7 +27,8 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -fPIC -fvisibility=hidden -f
 	-Inative -Inative/include $(PACKAGE_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
 LIBS := $(PACKAGE_LIBS) -lpthread -lm
 
-.PHONY: lib tests fuzz
+.PHONY: lib tests fuzz bench
+bench: $(OUT)/bench/loadgen $(OUT)/bench/floor
 lib: $(LIB)
 tests: $(TESTS)
 fuzz: $(FUZZERS)
@@ -51,5 +52,10 @@ $(OUT)/fuzz/%: native/fuzz/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  cc $<"
 	@$(CC) $(CFLAGS_ALL) -fsanitize=fuzzer -MMD -MP -MF $@.d $< -o $@ $(LIB) $(LIBS)
+
+$(OUT)/bench/%: bench/%.c $(wildcard bench/*.h) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  cc $<"
+	@$(CC) $(CFLAGS_ALL) -I. -Wno-conversion $< -o $@ $(LIB) $(LIBS)
 
 -include $(OBJECTS:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d)
