@@ -1,0 +1,1 @@
+"""Penstock's tests; see docs/testing.md for what each folder proves."""
