@@ -46,8 +46,14 @@ struct pst_partition {
     PST_SHARED _Atomic uint64_t waiters;    /* one bit per reactor */
     /* Appends that must leave the reactor, first in first out; while it is not empty every append to this
      * partition queues behind it. Drained by one job at a time. */
-    pst_list offloaded;               /* of pst_offload.link, under broker->offload_lock[hash] */
-    bool draining;
+    pst_list offloaded;               /* of pst_produce_part.link, under broker->offload_lock */
+    bool draining;                    /* under broker->offload_lock: drain_job is queued or running */
+    int32_t leader;                   /* node id, -1 = none */
+    /* Entries queued or being appended. Incremented before an entry is queued, decremented (release) after its
+     * append: whoever reads 0 (acquire) after queueing nothing himself may append directly. */
+    PST_SHARED atomic_int offload_count;
+    pst_broker *broker;
+    pst_job drain_job;                /* drains `offloaded`; closes the log when the last reference is gone */
 };
 
 /* Owner: immutable after publication. */
@@ -77,7 +83,11 @@ static inline pst_partition *pst_topic__partition(const pst_topic *topic, int32_
 
 /* ---- partition.c ---- */
 pst_partition *pst_partition__ref(pst_partition *partition);
+/* The last one closes the log on the I/O pool and frees. Any thread. */
 void pst_partition__unref(pst_partition *partition);
+/* One reference, no log yet. NULL when out of memory. */
+pst_partition *pst_partition__create(pst_broker *broker, int32_t index, int32_t leader,
+                                     int32_t leader_epoch);
 /* Call after an append published a new end: moves the high watermark as the durability mode says and wakes waiters.
  * `round` is the current shard's, or NULL off the reactors. */
 void pst_partition__appended(pst_broker *broker, pst_partition *partition, pst_shard *shard);
@@ -95,7 +105,13 @@ typedef struct {
     pst_reader body;          /* at the first byte of the body */
     uint8_t *data;            /* the whole frame, writable */
     size_t size;
+    bool redispatched;        /* comes back from the control plane: never goes up again */
 } pst_request;
+
+/* Parses the request header of `data`; 0 or a negative code (the connection is then closed). */
+int pst_broker__parse_header(uint8_t *data, size_t size, pst_request *request_out);
+/* (reactor) Runs a request that is served on reactors. */
+void pst_broker__serve(pst_shard *shard, pst_request *request);
 
 /* Each hot API: (reactor) reads `request->body`, answers through the exchange now or later, or closes the connection
  * for bytes that cannot be parsed. */
@@ -128,7 +144,11 @@ struct pst_shard {
     struct pst_fetch_shard *fetch;     /* parked fetches and the sessions this reactor owns; fetch_wait.c, fetch_session.c */
     pst_note wake_note;                /* at most one in flight: partitions with news for this reactor's waiters */
     PST_SHARED atomic_bool wake_pending;
-    pst_list held;                     /* connections held because the control ring was full */
+    pst_list held;                     /* requests (and their connections) held because the control ring was full */
+    PST_SHARED atomic_int held_count;  /* written by the owner; control_drained reads it */
+    pst_note drained_note;             /* the ring has room: offer `held` again; at most one in flight */
+    PST_SHARED atomic_bool drained_pending;
+    pst_byte_buffer scratch;           /* responses whose size is not known ahead (Metadata) */
     /* statistics: written by the owner, read by anyone (relaxed) */
     PST_SHARED _Atomic int64_t requests, produce_requests, produce_batches, produce_bytes;
     PST_SHARED _Atomic int64_t fetch_requests, fetch_bytes, fetches_parked, offloaded_appends;
@@ -138,6 +158,10 @@ struct pst_shard {
 int pst_produce__create(pst_shard *shard);
 void pst_produce__destroy(pst_shard *shard);
 void pst_produce__round_end(pst_shard *shard);
+
+/* Executes what was gathered now if `conn` has a part in it: a later request of one connection sees the effects of
+ * its earlier ones. */
+void pst_produce__settle(pst_shard *shard, const pst_conn *conn);
 
 /* fetch_wait.c / fetch_session.c */
 int pst_fetch__broker_create(pst_broker *broker); /* session slots; stored in broker->fetch_sessions */
@@ -156,6 +180,8 @@ void pst_fetch__conn_closed(pst_shard *shard, pst_conn *conn);
 
 struct pst_fetch_sessions;
 
+enum { PST_BROKER_API_VERSIONS_COUNT = 6 };
+
 /* Owner: see each field. */
 struct pst_broker {
     pst_broker_settings settings;          /* immutable */
@@ -165,7 +191,64 @@ struct pst_broker {
     struct pst_image_retired *retired;     /* control thread */
     struct pst_fetch_sessions *fetch_sessions;
     pthread_mutex_t offload_lock;          /* the offload queues of all partitions (short, rare) */
+    pthread_cond_t offload_done;           /* with offload_lock: an entry of the control plane was appended, a log
+                                              was closed, or the last offloaded entry is done */
+    int64_t offload_pending;               /* under offload_lock: entries queued or being appended, all partitions */
+    int64_t closing;                       /* under offload_lock: logs being closed on the I/O pool */
     pthread_mutex_t control_lock;          /* serialises control calls */
+    uint64_t hash_seed;                    /* immutable */
+    PST_SHARED atomic_int attached;        /* shards usable; release by attach, acquire by rounds */
+    /* I/O jobs of this room that are inside a log. A retired configuration is freed only after it was seen at 0. */
+    PST_SHARED atomic_int io_active;
+    bool logs_closed;                      /* control thread */
+    pst_byte_buffer api_versions[PST_BROKER_API_VERSIONS_COUNT]; /* immutable: response bodies by version */
 };
+
+/* ---- image.c ---- */
+/* The first, empty image. */
+int pst_image__init(pst_broker *broker);
+/* Replaces the image: `image` is owned by the broker from here; the old one is retired. (control_lock) */
+void pst_image__publish(pst_broker *broker, const pst_image *image);
+/* Frees what every reactor has left behind; `force` when no reactor runs any more. (control_lock) */
+void pst_image__reclaim(pst_broker *broker, bool force);
+/* Waits shortly (at most about a millisecond) for the reactors to leave retired images, then reclaims. */
+void pst_image__reclaim_soon(pst_broker *broker);
+/* A new image with these topics (each gains one reference) and this cluster. `topics` is sorted in place.
+ * NULL when out of memory. */
+struct pst_cluster;
+pst_image *pst_image__create(pst_broker *broker, struct pst_cluster *cluster, pst_topic **topics,
+                             int32_t topic_count);
+void pst_image__destroy(pst_image *image);
+struct pst_cluster *pst_image__cluster_block(const pst_image *image);
+/* Copies the strings. One reference for the caller. */
+struct pst_cluster *pst_cluster__create(const pst_cluster_spec *spec);
+void pst_cluster__unref(struct pst_cluster *cluster);
+/* A topic without partitions but with room for `partition_count`; reuses `old`'s configuration block if equal.
+ * One reference for the caller. */
+pst_topic *pst_topic__create(const pst_topic_spec *spec, const pst_topic *old);
+void pst_topic__unref(pst_topic *topic);
+
+/* ---- broker.c ---- */
+/* Runs `run(context, i)` for i in [0, count) on the I/O pool, several at a time, and waits. */
+void pst_broker__parallel(pst_broker *broker, int32_t count, void (*run)(void *context, int32_t i),
+                          void *context);
+
+/* ---- control.c ---- */
+/* (reactor) The note that offers held requests again. */
+void pst_broker__offer_held(pst_note *note, pst_reactor *reactor);
+/* (reactor) Forgets requests that were never offered. */
+void pst_broker__drop_held(pst_shard *shard);
+
+/* ---- api_versions.c ---- */
+int pst_broker__api_versions_init(pst_broker *broker);
+void pst_broker__api_versions_fini(pst_broker *broker);
+/* Answers a version that is not served: error 35 in a v0 body (KIP-511). */
+void pst_broker__api_versions_unsupported(pst_request *request);
+
+/* Adds to a counter that one thread writes and others read. */
+static inline void pst_broker__count(_Atomic int64_t *counter, int64_t amount) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount,
+                          memory_order_relaxed);
+}
 
 #endif
