@@ -37,6 +37,10 @@ $(VENV)/check: $(VENV)/bin/python pyproject.toml
 	$(PIP) install $$($(BIN)/python tools/requirements.py check)
 	@touch $@
 
+$(VENV)/bench: $(VENV)/bin/python pyproject.toml
+	$(PIP) install $$($(BIN)/python tools/requirements.py bench)
+	@touch $@
+
 ## make run              start a broker on 127.0.0.1:9092 with ./penstock-data
 run: build
 	@echo "kcat -b 127.0.0.1:9092 -t hello -P   writes lines; kcat -b 127.0.0.1:9092 -t hello -C   reads them; Ctrl-C stops" >&2
@@ -83,8 +87,9 @@ crash: build $(VENV)/test
 	$(BIN)/python -m tests.crash.kill --kills $(N)
 
 ## make bench            load generator and floor program in one run
-bench: build
+bench: build $(VENV)/bench
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.footprint
 
 ## make example-flights  336,776 departures through 8 partitions and two consumer groups
 example-flights: build
