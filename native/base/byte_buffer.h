@@ -25,7 +25,8 @@ typedef struct pst_byte_buffer {
     void *grow_context;
 } pst_byte_buffer;
 
-/* Makes room for `extra` more bytes. Returns 0, -PST_ELIMIT or -PST_ENOMEM; on failure nothing changes. */
+/* Makes room for `extra` more bytes. Returns 0, -PST_ELIMIT or -PST_ENOMEM; on failure nothing
+ * changes. */
 static inline int pst_byte_buffer_reserve(pst_byte_buffer *b, size_t extra) {
     if (extra <= b->capacity - b->size) {
         if (b->limit != 0 && (b->size > b->limit || extra > b->limit - b->size)) {

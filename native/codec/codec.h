@@ -1,11 +1,12 @@
 /* codec/codec.h - the compression codecs of record batches behind one table.
  *
- * Owner: nobody; each call keeps its state on its own stack or heap, so any thread may call. Layer: codec.
- * Deliberately knows no batch: it turns bytes into bytes. May take milliseconds: never on a reactor.
+ * Owner: nobody; each call keeps its state on its own stack or heap, so any thread may call. Layer:
+ * codec. Deliberately knows no batch: it turns bytes into bytes. May take milliseconds: never on a
+ * reactor.
  *
- * (1) Output is bounded: decompression stops at `size_max` with -PST_EBOMB and never allocates from a
- *     length that the input claims, but grows by what has been produced.
- * (2) Both directions append to `out` and on failure restore its size. */
+ * (1) Output is bounded: decompression stops at `size_max` with -PST_EBOMB and never allocates from
+ * a length that the input claims, but grows by what has been produced. (2) Both directions append
+ * to `out` and on failure restore its size. */
 #ifndef PST_CODEC_CODEC_H
 #define PST_CODEC_CODEC_H
 
@@ -48,14 +49,17 @@ typedef struct pst_codec {
 const pst_codec *pst_codec_by_id(int id);
 const pst_codec *pst_codec_by_name(pst_slice name);
 
-/* As Kafka validates compression.<name>.level: gzip -1 or 1..9, lz4 1..17, zstd its library's range. */
+/* As Kafka validates compression.<name>.level: gzip -1 or 1..9, lz4 1..17, zstd its library's
+ * range. */
 bool pst_codec_level_ok(const pst_codec *codec, int level);
 
-/* Appends the compressed form. Returns 0, -PST_ENOMEM, -PST_ELIMIT (limit of `out`) or -PST_ECODEC (id). */
+/* Appends the compressed form. Returns 0, -PST_ENOMEM, -PST_ELIMIT (limit of `out`) or -PST_ECODEC
+ * (id). */
 int pst_codec_compress(int id, int level, pst_slice in, pst_byte_buffer *out);
 
-/* Appends at most `size_max` decompressed bytes (0: PST_CODEC_OUTPUT_MAX). Returns 0; -PST_EBOMB above it;
- * -PST_EMALFORMED or -PST_ETRUNC for bad input; -PST_ECODEC for an unknown id; -PST_ENOMEM. */
+/* Appends at most `size_max` decompressed bytes (0: PST_CODEC_OUTPUT_MAX). Returns 0; -PST_EBOMB
+ * above it; -PST_EMALFORMED or -PST_ETRUNC for bad input; -PST_ECODEC for an unknown id;
+ * -PST_ENOMEM. */
 int pst_codec_decompress(int id, pst_slice in, size_t size_max, pst_byte_buffer *out);
 
 #endif

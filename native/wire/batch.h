@@ -1,8 +1,8 @@
 /* wire/batch.h - record batch, magic 2: a borrowed view, patches in place, records, and a builder.
  *
  * Owner: whoever holds the struct; the bytes are borrowed. Layer: wire; pure functions on bytes.
- * Deliberately does not decompress (that is codec/), decide policy, or know partitions. Legacy magic 0
- * and 1 are only recognised. Layout: Kafka's docs/implementation/message-format.
+ * Deliberately does not decompress (that is codec/), decide policy, or know partitions. Legacy
+ * magic 0 and 1 are only recognised. Layout: Kafka's docs/implementation/message-format.
  *
  * (1) Nothing here trusts a length or count beyond the bytes given.
  * (2) Base offset and leader epoch lie outside the CRC; patching them leaves the batch valid. */
@@ -23,7 +23,8 @@ enum {
     PST_BATCH_CRC_OFFSET = 17,
     PST_BATCH_CRC_START = 21, /* the CRC covers from here (attributes) to the end */
     PST_BATCH_HEADER_SIZE = 61,
-    PST_BATCH_RECORD_SIZE_MIN = 7, /* length, attributes, two deltas, null key, null value, no headers */
+    PST_BATCH_RECORD_SIZE_MIN =
+        7, /* length, attributes, two deltas, null key, null value, no headers */
 };
 
 enum {
@@ -52,30 +53,32 @@ typedef struct pst_batch {
     int32_t record_count;
 } pst_batch;
 
-/* Reads the header at the start of `bytes`, which may hold the header alone (61 bytes): for walking a
- * segment. Returns 0; -PST_ETRUNC when `bytes` is shorter than a header; -PST_EMALFORMED when the batch
- * length is below the smallest; -PST_EMAGIC for magic 0 and 1 (`data`, `size`, `base_offset` and `magic`
- * are set then) and -PST_EMALFORMED for other magics. Checks no field and no CRC. */
+/* Reads the header at the start of `bytes`, which may hold the header alone (61 bytes): for walking
+ * a segment. Returns 0; -PST_ETRUNC when `bytes` is shorter than a header; -PST_EMALFORMED when the
+ * batch length is below the smallest; -PST_EMAGIC for magic 0 and 1 (`data`, `size`, `base_offset`
+ * and `magic` are set then) and -PST_EMALFORMED for other magics. Checks no field and no CRC. */
 int pst_batch_header(pst_slice bytes, pst_batch *batch_out);
 
-/* As pst_batch_header, and the whole batch must be inside `bytes` (-PST_ETRUNC else). More may follow. */
+/* As pst_batch_header, and the whole batch must be inside `bytes` (-PST_ETRUNC else). More may
+ * follow. */
 int pst_batch_parse(pst_slice bytes, pst_batch *batch_out);
 
 /* 0 or -PST_ECRC. */
 int pst_batch_check_crc(const pst_batch *batch);
 
-/* What Kafka requires of every batch from a client or in a log, CRC apart: codec known (-PST_ECODEC);
- * count >= 1, last offset delta = count - 1, an uncompressed count that fits its bytes, producer id and
- * sequence and epoch not below their minimum (-PST_ERECORD). Compacted batches in a log break the
- * delta rule: use pst_batch_check_stored for them. */
+/* What Kafka requires of every batch from a client or in a log, CRC apart: codec known
+ * (-PST_ECODEC); count >= 1, last offset delta = count - 1, an uncompressed count that fits its
+ * bytes, producer id and sequence and epoch not below their minimum (-PST_ERECORD). Compacted
+ * batches in a log break the delta rule: use pst_batch_check_stored for them. */
 int pst_batch_check(const pst_batch *batch);
 
-/* The weaker form for batches read back from a log: counts may be smaller than offsets, down to 0. */
+/* The weaker form for batches read back from a log: counts may be smaller than offsets, down to 0.
+ */
 int pst_batch_check_stored(const pst_batch *batch);
 
-/* Everything a Produce handler needs first: parse, exactly one batch in `bytes`, base offset 0, CRC, check.
- * Codes: -PST_ETRUNC, -PST_EMALFORMED, -PST_ECRC (Kafka: CORRUPT_MESSAGE), -PST_EMAGIC and
- * -PST_ERECORD (INVALID_RECORD), -PST_ECODEC. Flags are left to the caller. */
+/* Everything a Produce handler needs first: parse, exactly one batch in `bytes`, base offset 0,
+ * CRC, check. Codes: -PST_ETRUNC, -PST_EMALFORMED, -PST_ECRC (Kafka: CORRUPT_MESSAGE), -PST_EMAGIC
+ * and -PST_ERECORD (INVALID_RECORD), -PST_ECODEC. Flags are left to the caller. */
 int pst_batch_parse_produced(pst_slice bytes, pst_batch *batch_out);
 
 static inline int pst_batch_codec(const pst_batch *batch) {
@@ -122,8 +125,8 @@ static inline pst_slice pst_batch_records(const pst_batch *batch) {
 /* In place, outside the CRC. `data` points at the batch's first byte. */
 void pst_batch_patch_offset(uint8_t *data, int64_t base_offset, int32_t leader_epoch);
 
-/* LogAppendTime in place: attributes, max timestamp and CRC (by linearity: the records are not read).
- * `size` is the whole batch's. */
+/* LogAppendTime in place: attributes, max timestamp and CRC (by linearity: the records are not
+ * read). `size` is the whole batch's. */
 void pst_batch_patch_log_append_time(uint8_t *data, size_t size, int64_t timestamp);
 
 /* One record of an uncompressed records section; slices are borrowed. */
@@ -158,13 +161,14 @@ int pst_record_header_next(pst_reader *headers, pst_slice *key_out, pst_slice *v
 
 /* What one walk over all records tells. */
 typedef struct pst_record_scan {
-    int64_t max_timestamp;        /* base + largest delta; -1 when there is none */
-    int32_t max_timestamp_index;  /* index of the first record that has it */
-    int32_t null_key_index;       /* index of the first record without a key, -1: none */
+    int64_t max_timestamp;       /* base + largest delta; -1 when there is none */
+    int32_t max_timestamp_index; /* index of the first record that has it */
+    int32_t null_key_index;      /* index of the first record without a key, -1: none */
     int64_t min_timestamp;
 } pst_record_scan;
 
-/* Walks an uncompressed section, checks each record, and that offset deltas are 0, 1, 2, ... (-PST_ERECORD). */
+/* Walks an uncompressed section, checks each record, and that offset deltas are 0, 1, 2, ...
+ * (-PST_ERECORD). */
 int pst_batch_scan(const pst_batch *batch, pst_slice records, pst_record_scan *scan_out);
 
 /* One record to write. Pointers are borrowed; NULL data with `*_null` set writes null. */
@@ -174,8 +178,8 @@ typedef struct pst_record_header {
     bool value_null;
 } pst_record_header;
 
-/* Owner: the function that builds. Fields above the line are set by pst_batch_builder_init and may be
- * changed before the first append. */
+/* Owner: the function that builds. Fields above the line are set by pst_batch_builder_init and may
+ * be changed before the first append. */
 typedef struct pst_batch_builder {
     pst_byte_buffer *out; /* borrowed; the batch begins at its size at init */
     int64_t base_offset;
@@ -200,11 +204,12 @@ int pst_batch_builder_append(pst_batch_builder *builder, int64_t timestamp, cons
                              const pst_slice *value, const pst_record_header *headers,
                              size_t header_count);
 
-/* Writes header and CRC. At least one record. Returns 0, -PST_ENOMEM, -PST_ELIMIT or -PST_ERECORD (empty). */
+/* Writes header and CRC. At least one record. Returns 0, -PST_ENOMEM, -PST_ELIMIT or -PST_ERECORD
+ * (empty). */
 int pst_batch_builder_finish(pst_batch_builder *builder);
 
-/* Appends to `out` the batch with another records section and codec: header copied, codec bits, length and
- * CRC new. `records` must already be compressed with `codec`. */
+/* Appends to `out` the batch with another records section and codec: header copied, codec bits,
+ * length and CRC new. `records` must already be compressed with `codec`. */
 int pst_batch_rewrite(const pst_batch *batch, int codec, pst_slice records, pst_byte_buffer *out);
 
 #endif

@@ -4,12 +4,12 @@
  * Deliberately does not copy, allocate, log or know any message.
  *
  * Rules:
- * (1) The error is sticky. The first failure sets `err` and moves `cur` to `end`, so that each later
- *     read fails too and returns zero or an empty slice. Callers read a whole struct, then check once.
- * (2) A varint ends after 5 bytes, a varlong after 10, and both at `end`.
- * (3) An array count is refused when it exceeds the bytes left divided by the smallest element, so
- *     that a caller may allocate `count` elements without a second check.
- * (4) Null is a flag, never a length of -1. A field that may not be null and is, is an error.
+ * (1) The error is sticky. The first failure sets `err` and moves `cur` to `end`, so that each
+ * later read fails too and returns zero or an empty slice. Callers read a whole struct, then check
+ * once. (2) A varint ends after 5 bytes, a varlong after 10, and both at `end`. (3) An array count
+ * is refused when it exceeds the bytes left divided by the smallest element, so that a caller may
+ * allocate `count` elements without a second check. (4) Null is a flag, never a length of -1. A
+ * field that may not be null and is, is an error.
  *
  * Errors: -PST_ETRUNC when the bytes end early, -PST_EMALFORMED for a value that cannot be. */
 #ifndef PST_WIRE_READER_H
@@ -221,7 +221,8 @@ static inline pst_slice pst_reader__not_null(pst_reader *r, pst_slice value, boo
     return value;
 }
 
-/* STRING, NULLABLE_STRING: int16 length. The slice is borrowed from the frame; not checked as UTF-8. */
+/* STRING, NULLABLE_STRING: int16 length. The slice is borrowed from the frame; not checked as
+ * UTF-8. */
 static inline pst_slice pst_reader_nullable_string(pst_reader *r, bool *null_out) {
     return pst_reader__sized(r, pst_reader_i16(r), null_out);
 }

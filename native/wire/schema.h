@@ -1,8 +1,8 @@
 /* wire/schema.h - row formats of the generated schema table (schema_table.c).
  *
- * Owner: nobody (constants). Layer: wire. Names are offsets into pst_schema_names, so that the table
- * needs no relocation and stays shared between processes. Version ranges are closed; first > last is
- * empty; INT16_MAX means "and all later". */
+ * Owner: nobody (constants). Layer: wire. Names are offsets into pst_schema_names, so that the
+ * table needs no relocation and stays shared between processes. Version ranges are closed; first >
+ * last is empty; INT16_MAX means "and all later". */
 #ifndef PST_WIRE_SCHEMA_H
 #define PST_WIRE_SCHEMA_H
 

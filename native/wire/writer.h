@@ -255,7 +255,8 @@ static inline void pst_writer_no_tagged(pst_writer *w, bool flexible) {
     }
 }
 
-/* An int32 to be patched later; returns its position (0 after a failure: patching is then ignored). */
+/* An int32 to be patched later; returns its position (0 after a failure: patching is then ignored).
+ */
 static inline size_t pst_writer_reserve_i32(pst_writer *w) {
     size_t at = pst_writer_position(w);
     pst_writer_i32(w, 0);
@@ -271,7 +272,8 @@ static inline void pst_writer_patch_i32(pst_writer *w, size_t at, int32_t value)
     memcpy(w->buffer->data + at, &raw, sizeof raw);
 }
 
-/* Patches the int32 at `at` with the count of bytes written after it: a frame's or a batch's length. */
+/* Patches the int32 at `at` with the count of bytes written after it: a frame's or a batch's
+ * length. */
 static inline void pst_writer_patch_size(pst_writer *w, size_t at) {
     if (w->err != 0) {
         return;
