@@ -99,6 +99,7 @@ example-flights: build
 ## make gen              the tables made from Kafka's message definitions
 gen: build
 	$(BIN)/python tools/gen
+	$(BIN)/python tools/tables.py
 
 ## make wheel            a wheel that carries its libraries, in dist/
 wheel: build

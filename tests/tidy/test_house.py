@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,8 @@ def test_every_python_file_opens_with_a_docstring_or_is_generated() -> None:
 def test_native_tests_are_collected(request: pytest.FixtureRequest) -> None:
     del request
     assert tracked("tests/native/test_*.c")
+
+
+def test_tables_of_the_readme_are_current() -> None:
+    check = [sys.executable, "tools/tables.py", "--check"]
+    assert subprocess.run(check, cwd=ROOT, check=False).returncode == 0
