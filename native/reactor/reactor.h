@@ -169,6 +169,8 @@ int pst_exchange_add_file(pst_exchange *exchange, pst_file_range range);
 /* Takes malloc'ed memory. */
 int pst_exchange_add_owned(pst_exchange *exchange, uint8_t *data, size_t size);
 size_t pst_exchange_size(const pst_exchange *exchange);  /* bytes so far */
+/* Drops everything written so far: the response starts over. */
+void pst_exchange_reset(pst_exchange *exchange);
 
 /* The response is whole: it leaves when its turn comes. With `has_response` false (acks=0) the slot is just freed. */
 void pst_exchange_finish(pst_exchange *exchange, bool has_response);
