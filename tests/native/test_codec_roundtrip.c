@@ -88,8 +88,9 @@ static void test_snappy_reads_raw_blocks(void) {
     CHECK(pst_slice_eq(pst_byte_buffer_slice(&unpacked), pst_slice_str("hello")));
     /* A claim of 2 GiB in five bytes allocates nothing. */
     pst_byte_buffer out = {0};
-    CHECK_EQ(pst_codec_decompress(PST_CODEC_SNAPPY, pst_slice_of("\xff\xff\xff\xff\x07", 5), 0, &out),
-             -PST_EMALFORMED);
+    CHECK_EQ(
+        pst_codec_decompress(PST_CODEC_SNAPPY, pst_slice_of("\xff\xff\xff\xff\x07", 5), 0, &out),
+        -PST_EMALFORMED);
     CHECK_EQ(out.capacity, 0);
 }
 
@@ -124,7 +125,8 @@ static void test_every_level_can_be_read_back(void) {
         for (int i = 0; i < 3; i++) {
             packed.size = 0;
             unpacked.size = 0;
-            CHECK_EQ(pst_codec_compress(id, levels[id - 1][i], pst_slice_of(data, 100000), &packed), 0);
+            CHECK_EQ(pst_codec_compress(id, levels[id - 1][i], pst_slice_of(data, 100000), &packed),
+                     0);
             CHECK_EQ(pst_codec_decompress(id, pst_byte_buffer_slice(&packed), 0, &unpacked), 0);
             CHECK(pst_slice_eq(pst_byte_buffer_slice(&unpacked), pst_slice_of(data, 100000)));
         }

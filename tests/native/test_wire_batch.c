@@ -18,10 +18,10 @@ static pst_slice build(int count, bool with_headers) {
         pst_slice value = pst_slice_str("some value");
         pst_record_header headers[2] = {{pst_slice_str("h"), pst_slice_str("v"), false},
                                         {pst_slice_str("n"), {NULL, 0}, true}};
-        CHECK_EQ(pst_batch_builder_append(&builder, 1000 + (i * 7) % 5, i % 3 == 2 ? NULL : &key,
-                                          i % 4 == 3 ? NULL : &value, headers,
-                                          with_headers ? 2 : 0),
-                 0);
+        CHECK_EQ(
+            pst_batch_builder_append(&builder, 1000 + (i * 7) % 5, i % 3 == 2 ? NULL : &key,
+                                     i % 4 == 3 ? NULL : &value, headers, with_headers ? 2 : 0),
+            0);
     }
     CHECK_EQ(pst_batch_builder_finish(&builder), 0);
     return pst_byte_buffer_slice(&buffer);

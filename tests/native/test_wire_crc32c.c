@@ -26,10 +26,12 @@ static void test_known_vectors(void) {
 
 static void test_lanes_equal_the_table_for_every_size_and_alignment(void) {
     for (size_t size = 0; size < 2000; size++) {
-        CHECK_EQ(pst_crc32c(7, bytes + size % 9, size), pst_crc32c_by_table(7, bytes + size % 9, size));
+        CHECK_EQ(pst_crc32c(7, bytes + size % 9, size),
+                 pst_crc32c_by_table(7, bytes + size % 9, size));
     }
     for (size_t size = 2000; size < SIZE - 16; size += 997) {
-        CHECK_EQ(pst_crc32c(1, bytes + size % 9, size), pst_crc32c_by_table(1, bytes + size % 9, size));
+        CHECK_EQ(pst_crc32c(1, bytes + size % 9, size),
+                 pst_crc32c_by_table(1, bytes + size % 9, size));
     }
 }
 
