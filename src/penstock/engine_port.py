@@ -12,7 +12,10 @@ Order of a start: `open` (takes the `.lock` of every log directory, reads checkp
 every topic), `serve` (accepting begins). Order of a stop: `stop(graceful=True)` (stop accepting,
 answer what is in progress, flush, clean-shutdown marker, unlock). While `stop` runs, the loop still
 drains and answers: it is called from another thread than the loop's, and it is the one exception
-to the thread rule.
+to the thread rule. The eventfd stays valid until the engine object is released.
+
+`engine.py` offers two functions: `create_engine() -> EnginePort` and
+`message_codec() -> penstock.protocol.codec.MessageCodec`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Sequence
+
+    from penstock.groups.ports import MemberTable, OffsetTable
 
 # Values of TopicLogConfig.cleanup_policy (bits); 0 keeps everything for ever.
 CLEANUP_DELETE = 1
@@ -264,7 +269,8 @@ class EnginePort(Protocol):
         or stale tokens (connection gone) are ignored."""
 
     def redispatch(self, token: int) -> None:
-        """Have C answer the original frame (Metadata) from the image as it is now."""
+        """Have C answer the original frame (Metadata) from the image as it is now. It does not
+        come up again: topics still missing are answered as unknown or invalid."""
 
     def close_connection(self, token: int) -> None:
         """The frame cannot be answered: close the connection it came from."""
@@ -298,9 +304,9 @@ class EnginePort(Protocol):
         """Write recovery-point and log-start-offset checkpoints."""
 
     # -- tables of the group coordinator (types: penstock.groups.ports) -------------------------
-    def offset_table(self) -> object: ...
+    def offset_table(self) -> OffsetTable: ...
 
-    def member_table(self) -> object: ...
+    def member_table(self) -> MemberTable: ...
 
     def statistics(self) -> dict[str, int]:
         """Counters and gauges by name."""

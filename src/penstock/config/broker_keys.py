@@ -215,7 +215,7 @@ BROKER_KEYS: dict[str, Row] = {
     "max.connections.per.ip.overrides": ("string", "", "", "d"),
     "max.decompressed.message.bytes": ("int", "2147483639", "1..2147483639", "ed"),
     "max.incremental.fetch.session.cache.slots": ("int", "1000", "0..", "e"),
-    "max.request.partition.size.limit": ("int", "2000", "1..", ""),
+    "max.request.partition.size.limit": ("int", "2000", "1..", "e"),
     "message.max.bytes": ("int", "1048588", "0..", "ed"),
     "metadata.log.dir": ("string", None, "", ""),
     "metadata.log.max.record.bytes.between.snapshots": ("long", "20971520", "1..", ""),

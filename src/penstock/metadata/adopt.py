@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def find_topics(dirs: Sequence[str], node_id: int) -> list[Topic]:
     """Every topic with at least one partition directory and a topic id. Partitions whose
     directory is missing are taken as empty."""
-    found: dict[tuple[str, bytes], dict[int, int]] = {}
+    found: dict[tuple[str, bytes], dict[int, tuple[int, int]]] = {}
     for at, path in enumerate(dirs):
         with os.scandir(path) as entries:
             names = [entry.name for entry in entries if entry.is_dir() and "-" in entry.name]
@@ -30,12 +30,13 @@ def find_topics(dirs: Sequence[str], node_id: int) -> list[Topic]:
                 continue
             topic_id = _topic_id(os.path.join(path, entry, "partition.metadata"))
             if topic_id is not None:
-                found.setdefault((name, topic_id), {})[int(number)] = at
+                epoch = _last_epoch(os.path.join(path, entry, "leader-epoch-checkpoint"))
+                found.setdefault((name, topic_id), {})[int(number)] = (at, epoch)
     topics = []
     for (name, topic_id), dirs_of in sorted(found.items()):
         partitions = tuple(
-            Partition(node_id, 0, 0, (node_id,), (node_id,), dirs_of.get(partition, 0))
-            for partition in range(max(dirs_of) + 1)
+            Partition(node_id, epoch, 0, (node_id,), (node_id,), at)
+            for at, epoch in (dirs_of.get(number, (0, 0)) for number in range(max(dirs_of) + 1))
         )
         topics.append(Topic(name=name, topic_id=topic_id, partitions=partitions, configs={}))
     return topics
@@ -51,3 +52,13 @@ def _topic_id(path: str) -> bytes | None:
     except (OSError, ValueError):
         return None
     return None
+
+
+def _last_epoch(path: str) -> int:
+    """The newest leader epoch of a leader-epoch-checkpoint file (lines "epoch offset")."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            pairs = [line.split() for line in stream.readlines()[2:]]
+        return max((int(pair[0]) for pair in pairs if len(pair) == 2), default=0)
+    except (OSError, ValueError):
+        return 0

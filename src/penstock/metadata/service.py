@@ -45,6 +45,8 @@ class TopicService:
     ) -> None:
         self.index = TopicIndex()
         self.brokers: tuple[int, ...] = (node_id,)
+        # Called with topics that were published for the first time, and that were deleted.
+        self.on_created: list[Callable[[Sequence[Topic]], None]] = []
         self.on_deleted: list[Callable[[Sequence[Topic]], None]] = []
         self.resource_configs: dict[tuple[str, str], dict[str, str]] = {}
         self._store = store
@@ -93,6 +95,8 @@ class TopicService:
             self._publish([self._upsert(one) for one in made])
             for one in made:
                 self._remember(one)
+            for callback in self.on_created:
+                callback(made)
             return outcomes
 
     def _plan_all(self, specs: Sequence[NewTopic]) -> list[Topic | KafkaError]:

@@ -1,0 +1,23 @@
+"""Metadata 0-13, the part that creates topics.
+
+The engine answers Metadata itself and passes a frame up only when it names topics that are missing
+and may be created. They are created and published here, and the engine answers the frame again,
+from the new image; what could not be created it reports as unknown or invalid.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.handlers.context import REDISPATCH
+
+if TYPE_CHECKING:
+    from penstock.handlers.context import Context, RequestHeader
+    from penstock.protocol.messages.metadata import MetadataRequest
+
+
+async def handle(ctx: Context, header: RequestHeader, request: MetadataRequest) -> object:
+    if request.allow_auto_topic_creation and ctx.config.flag("auto.create.topics.enable"):
+        topics = request.topics if isinstance(request.topics, list) else []
+        await ctx.topics.auto_create([one.name for one in topics if one.name is not None])
+    return REDISPATCH
