@@ -25,6 +25,11 @@ typedef struct pst_byte_buffer {
     void *grow_context;
 } pst_byte_buffer;
 
+/* An empty buffer on the heap; `limit` as in the struct. */
+static inline pst_byte_buffer pst_byte_buffer_heap(size_t limit) {
+    return (pst_byte_buffer){.limit = limit};
+}
+
 /* Makes room for `extra` more bytes. Returns 0, -PST_ELIMIT or -PST_ENOMEM; on failure nothing
  * changes. */
 static inline int pst_byte_buffer_reserve(pst_byte_buffer *b, size_t extra) {
