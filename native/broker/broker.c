@@ -188,6 +188,7 @@ static void wait_for_offloaded(pst_broker *broker) {
 }
 
 int pst_broker_close_logs(pst_broker *broker) {
+    atomic_store_explicit(&broker->stopping, true, memory_order_relaxed);
     pthread_mutex_lock(&broker->control_lock);
     wait_for_offloaded(broker);
     tear_down_shards(broker);

@@ -96,7 +96,8 @@ int pst_broker_publish_topics(pst_broker *broker, const pst_topic_spec *topics, 
 /* Appends one batch (built by the control plane) under Kafka's rules for internal appends. */
 int pst_broker_append(pst_broker *broker, const pst_uuid *topic_id, int32_t partition, uint8_t *batch, size_t size,
                       int64_t *base_offset_out);
-/* Reads whole batches from `offset` into `buffer`; *size_out bytes. 0 bytes at the end. */
+/* Reads whole batches from `offset` into `buffer`; *size_out bytes. 0 bytes at the end. -PST_ETOOLARGE: not even one
+ * batch fits; *size_out is then its size (0 if `capacity` does not hold a batch header of 61 bytes). */
 int pst_broker_read(pst_broker *broker, const pst_uuid *topic_id, int32_t partition, int64_t offset, uint8_t *buffer,
                     size_t capacity, size_t *size_out);
 int pst_broker_get_offsets(pst_broker *broker, const pst_uuid *topic_id, int32_t partition, pst_log_offsets *offsets_out);

@@ -194,6 +194,8 @@ struct pst_broker {
     pthread_cond_t offload_done;           /* with offload_lock: an entry of the control plane was appended, a log
                                               was closed, or the last offloaded entry is done */
     int64_t offload_pending;               /* under offload_lock: entries queued or being appended, all partitions */
+    bool retention_running;                /* under offload_lock; counts as one pending entry */
+    PST_SHARED atomic_bool stopping;       /* long jobs end early */
     int64_t closing;                       /* under offload_lock: logs being closed on the I/O pool */
     pthread_mutex_t control_lock;          /* serialises control calls */
     uint64_t hash_seed;                    /* immutable */

@@ -303,24 +303,20 @@ static void write_topics(const struct metadata *m, pst_writer *w) {
         }
         return;
     }
-    /* The count is known after the repeated ones were left out: a compact count is written with padding bits, which
-     * is a valid varint. */
+    /* Repeated entries are left out, so the count is known last: it is never larger than the list's. */
     size_t at = pst_writer_position(w);
-    (void)pst_writer_reserve(w, m->flexible ? 5 : 4);
+    pst_writer_any_array(w, m->flexible, m->count);
+    size_t start = pst_writer_position(w);
     int32_t written = write_listed(m, w);
-    if (!pst_writer_ok(w)) {
+    if (!pst_writer_ok(w) || written == m->count) {
         return;
     }
-    uint8_t *count = w->buffer->data + at;
-    if (m->flexible) {
-        uint32_t value = (uint32_t)written + 1;
-        for (int i = 0; i < 5; i++, value >>= 7) {
-            count[i] = (uint8_t)((value & 0x7f) | (i < 4 ? 0x80 : 0));
-        }
-    } else {
-        uint32_t raw = htobe32((uint32_t)written);
-        memcpy(count, &raw, sizeof raw);
-    }
+    size_t end = pst_writer_position(w);
+    w->buffer->size = at;
+    pst_writer_any_array(w, m->flexible, written);
+    size_t moved = pst_writer_position(w);
+    memmove(w->buffer->data + moved, w->buffer->data + start, end - start);
+    w->buffer->size = moved + (end - start);
 }
 
 static void write_response(const struct metadata *m, pst_writer *w) {
