@@ -27,7 +27,7 @@
 
 enum { DEPTH_MAX = 4096, RECEIVE_SIZE = 1 << 21, CORRELATION_AT = 8, EVENTS_MAX = 256 };
 
-typedef enum { MODE_PRODUCE, MODE_FETCH, MODE_POLL } load_mode;
+typedef enum { MODE_PRODUCE, MODE_FETCH, MODE_POLL, MODE_REPEAT } load_mode;
 
 typedef struct {
     const char *host;
@@ -237,7 +237,7 @@ static void read_fetch(load *l, connection *c, pst_reader *r) {
     note_error(l, pst_reader_ok(r) ? code : -2);
     l->bytes += records.size;
     l->empty += records.size == 0;
-    if (l->opt.mode == MODE_FETCH || records.size > 0) {
+    if (l->opt.mode == MODE_FETCH || (l->opt.mode == MODE_POLL && records.size > 0)) {
         follow(l, c, records);
     }
 }
@@ -452,10 +452,11 @@ static void report(const load *l) {
 
 static void usage(void) {
     fprintf(stderr,
-            "usage: loadgen --host IPV4 --port N --topic NAME [--mode produce|fetch|poll] [--partitions 16]\n"
+            "usage: loadgen --host IPV4 --port N --topic NAME [--mode produce|fetch|poll|repeat] [--partitions 16]\n"
             "  [--connections 4] [--depth 1] [--records 1] [--record-bytes 100] [--acks 1] [--rate R]\n"
             "  [--seconds 5] [--warmup 1] [--max-bytes 1048576] [--wait-ms 500] [--offset N] [--spin]\n"
-            "fetch follows the log and starts over at its end; poll stays at its end\n");
+            "fetch follows the log and starts over at its end; poll stays at its end;\n"
+            "repeat asks for --offset again and again\n");
     exit(2);
 }
 
@@ -479,7 +480,8 @@ int main(int argc, char **argv) {
             case 'm':
                 o->mode = strcmp(optarg, "produce") == 0 ? MODE_PRODUCE
                           : strcmp(optarg, "fetch") == 0 ? MODE_FETCH
-                                                         : MODE_POLL;
+                          : strcmp(optarg, "repeat") == 0 ? MODE_REPEAT
+                                                          : MODE_POLL;
                 break;
             case 'P': o->partitions = atoi(optarg); break;
             case 'c': o->connections = atoi(optarg); break;

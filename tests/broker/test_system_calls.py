@@ -53,6 +53,15 @@ class Serving:
                 return int(task.name)
         raise AssertionError("no thread is called pst-reactor-0")
 
+    def end_offset(self) -> int:
+        """Of partition 0, which the load generator's first connection reads."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "unused"})
+        end: int = consumer.get_watermark_offsets(TopicPartition("bench", 0), timeout=20)[1]
+        consumer.close()
+        return end
+
     def load(self, *options: str | int) -> dict[str, float]:
         done = subprocess.run(
             [ROOT / "build/release/bench/loadgen", "--port", self.bootstrap.rpartition(":")[2]]
@@ -107,9 +116,12 @@ def test_system_calls_per_small_produce(serving: Serving, tmp_path: Path, depth:
 
 @pytest.mark.parametrize("depth", [1, 32])
 def test_system_calls_per_small_fetch(serving: Serving, tmp_path: Path, depth: int) -> None:
+    """At the tail of the log, where consumers that keep up read."""
     serving.load("--connections", 1, "--depth", 1, "--seconds", "0.2")
     counted = serving.calls_per_request(
-        tmp_path, "--mode", "fetch", "--connections", 1, "--depth", depth, "--max-bytes", 4096
+        tmp_path,
+        *("--mode", "repeat", "--offset", serving.end_offset() - 5, "--max-bytes", 4096),
+        *("--connections", 1, "--depth", depth),
     )
     assert counted <= BUDGET[f"fetch_depth_{depth}"]
 
