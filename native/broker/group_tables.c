@@ -1,0 +1,919 @@
+/* broker/group_tables.c - the tables behind group_tables.h.
+ *
+ * Owner: each table's mutex. Layer: broker. Deliberately without shards: the lock is held for a
+ * few hundred nanoseconds, and a group's requests meet at one coordinator anyway.
+ *
+ * Offsets: a hash of groups, in each a hash of topics, in each an array sorted by partition.
+ * Members: a hash, and a binary heap on `queued`, the deadline the heap believes in. A touch
+ * changes only `deadline`, so heartbeats never move the heap; queued <= deadline always holds. */
+#include "broker/group_tables.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/error.h"
+#include "base/hash.h"
+
+/* Owner: the table that holds it. First member of everything that is found by name. */
+typedef struct named {
+    uint64_t hash;
+    const char *name;
+    size_t size;
+} named;
+
+/* Owner: the table it is part of. Open addressing, linear probes, at most 3/4 full. */
+typedef struct name_table {
+    named **slots;
+    size_t capacity; /* 0 or a power of two */
+    size_t used;
+} name_table;
+
+static named *table_find(const name_table *t, uint64_t hash, const char *name, size_t size) {
+    if (t->used == 0) {
+        return NULL;
+    }
+    size_t mask = t->capacity - 1;
+    for (size_t at = (size_t)hash & mask; t->slots[at] != NULL; at = (at + 1) & mask) {
+        named *item = t->slots[at];
+        if (item->hash == hash && item->size == size &&
+            (size == 0 || memcmp(item->name, name, size) == 0)) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+static void table_place(named **slots, size_t capacity, named *item) {
+    size_t mask = capacity - 1;
+    size_t at = (size_t)item->hash & mask;
+    while (slots[at] != NULL) {
+        at = (at + 1) & mask;
+    }
+    slots[at] = item;
+}
+
+/* Makes room for one more. */
+static int table_reserve(name_table *t) {
+    if (t->used < t->capacity - t->capacity / 4) {
+        return 0;
+    }
+    size_t capacity = t->capacity == 0 ? 4 : t->capacity * 2;
+    named **slots = calloc(capacity, sizeof *slots);
+    if (slots == NULL) {
+        return -PST_ENOMEM;
+    }
+    for (size_t i = 0; i < t->capacity; i++) {
+        if (t->slots[i] != NULL) {
+            table_place(slots, capacity, t->slots[i]);
+        }
+    }
+    free(t->slots);
+    t->slots = slots;
+    t->capacity = capacity;
+    return 0;
+}
+
+/* Room was reserved. */
+static void table_insert(name_table *t, named *item) {
+    table_place(t->slots, t->capacity, item);
+    t->used++;
+}
+
+/* Closes the gap by moving back what probed past it, so that no tombstones pile up. */
+static void table_erase(name_table *t, const named *item) {
+    size_t mask = t->capacity - 1;
+    size_t hole = (size_t)item->hash & mask;
+    while (t->slots[hole] != item) {
+        PST_ASSERT(t->slots[hole] != NULL);
+        hole = (hole + 1) & mask;
+    }
+    for (size_t at = (hole + 1) & mask; t->slots[at] != NULL; at = (at + 1) & mask) {
+        size_t home = (size_t)t->slots[at]->hash & mask;
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            t->slots[hole] = t->slots[at];
+            hole = at;
+        }
+    }
+    t->slots[hole] = NULL;
+    t->used--;
+    if (t->used == 0) {
+        free(t->slots);
+        t->slots = NULL;
+        t->capacity = 0;
+    }
+}
+
+/* ---- committed offsets ---------------------------------------------------------------------- */
+
+/* Owner: the table's mutex. */
+typedef struct entry {
+    pst_broker_offset value;
+    char *metadata; /* NULL when empty */
+    size_t metadata_size;
+} entry;
+
+/* Owner: the table's mutex. Its name follows it in the same allocation. */
+typedef struct topic_node {
+    named named;
+    struct topic_node *next; /* in order of first commit */
+    entry *entries;          /* ascending by partition */
+    size_t count;
+    size_t capacity;
+} topic_node;
+
+/* Owner: the table's mutex. Its name follows it in the same allocation. */
+typedef struct group_node {
+    named named;
+    name_table topics;
+    topic_node *first;
+    topic_node *last;
+    size_t offsets;
+    size_t text; /* bytes of topic names and metadata, for the size of a snapshot */
+} group_node;
+
+struct pst_broker_offsets {
+    pthread_mutex_t lock;
+    pst_broker_offsets_limits limits;
+    name_table groups;
+    size_t offsets;
+    size_t bytes;
+};
+
+int pst_broker_offsets_create(const pst_broker_offsets_limits *limits, pst_broker_offsets **out) {
+    *out = NULL;
+    pst_broker_offsets *table = calloc(1, sizeof *table);
+    if (table == NULL) {
+        return -PST_ENOMEM;
+    }
+    table->limits = *limits;
+    if (table->limits.max_offsets == 0) {
+        table->limits.max_offsets = 10000000;
+    }
+    if (table->limits.max_groups == 0) {
+        table->limits.max_groups = 100000;
+    }
+    if (table->limits.max_bytes == 0) {
+        table->limits.max_bytes = (size_t)1 << 30;
+    }
+    if (pthread_mutex_init(&table->lock, NULL) != 0) {
+        free(table);
+        return -PST_ENOMEM;
+    }
+    *out = table;
+    return 0;
+}
+
+static size_t topic_cost(const topic_node *topic) {
+    return sizeof *topic + topic->named.size;
+}
+
+static size_t entry_cost(const entry *e) {
+    return sizeof *e + e->metadata_size;
+}
+
+/* The caller has unlinked it, or frees the whole group. */
+static void topic_destroy(pst_broker_offsets *table, group_node *group, topic_node *topic) {
+    for (size_t i = 0; i < topic->count; i++) {
+        table->bytes -= entry_cost(&topic->entries[i]);
+        group->text -= topic->entries[i].metadata_size;
+        free(topic->entries[i].metadata);
+    }
+    table->offsets -= topic->count;
+    group->offsets -= topic->count;
+    group->text -= topic->named.size;
+    table->bytes -= topic_cost(topic);
+    free(topic->entries);
+    free(topic);
+}
+
+static void group_destroy(pst_broker_offsets *table, group_node *group) {
+    topic_node *topic = group->first;
+    while (topic != NULL) {
+        topic_node *next = topic->next;
+        topic_destroy(table, group, topic);
+        topic = next;
+    }
+    free(group->topics.slots);
+    table->bytes -= sizeof *group + group->named.size;
+    free(group);
+}
+
+void pst_broker_offsets_destroy(pst_broker_offsets *table) {
+    if (table == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < table->groups.capacity; i++) {
+        if (table->groups.slots[i] != NULL) {
+            group_destroy(table, (group_node *)table->groups.slots[i]);
+        }
+    }
+    free(table->groups.slots);
+    pthread_mutex_destroy(&table->lock);
+    free(table);
+}
+
+static group_node *find_group(pst_broker_offsets *table, const char *name, size_t size) {
+    uint64_t hash = pst_hash_bytes(name, size, table->limits.seed);
+    return (group_node *)table_find(&table->groups, hash, name, size);
+}
+
+static topic_node *find_topic(pst_broker_offsets *table, group_node *group, const char *name,
+                              size_t size) {
+    uint64_t hash = pst_hash_bytes(name, size, table->limits.seed);
+    return (topic_node *)table_find(&group->topics, hash, name, size);
+}
+
+/* Where `partition` is, or belongs. */
+static size_t entry_position(const topic_node *topic, int32_t partition) {
+    size_t low = 0;
+    size_t high = topic->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (topic->entries[middle].value.partition < partition) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static entry *find_entry(pst_broker_offsets *table, const char *group_name, size_t group_size,
+                         const char *topic_name, size_t topic_size, int32_t partition,
+                         group_node **group_out, topic_node **topic_out) {
+    *group_out = find_group(table, group_name, group_size);
+    *topic_out = NULL;
+    if (*group_out == NULL) {
+        return NULL;
+    }
+    *topic_out = find_topic(table, *group_out, topic_name, topic_size);
+    if (*topic_out == NULL) {
+        return NULL;
+    }
+    size_t at = entry_position(*topic_out, partition);
+    if (at == (*topic_out)->count || (*topic_out)->entries[at].value.partition != partition) {
+        return NULL;
+    }
+    return &(*topic_out)->entries[at];
+}
+
+static int add_group(pst_broker_offsets *table, const char *name, size_t size, group_node **out) {
+    PST_TRY(table_reserve(&table->groups));
+    group_node *group = calloc(1, sizeof *group + size + 1);
+    if (group == NULL) {
+        return -PST_ENOMEM;
+    }
+    char *copy = (char *)(group + 1);
+    if (size > 0) {
+        memcpy(copy, name, size);
+    }
+    group->named = (named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
+    table_insert(&table->groups, &group->named);
+    table->bytes += sizeof *group + size;
+    *out = group;
+    return 0;
+}
+
+static int add_topic(pst_broker_offsets *table, group_node *group, const char *name, size_t size,
+                     topic_node **out) {
+    PST_TRY(table_reserve(&group->topics));
+    topic_node *topic = calloc(1, sizeof *topic + size + 1);
+    if (topic == NULL) {
+        return -PST_ENOMEM;
+    }
+    char *copy = (char *)(topic + 1);
+    if (size > 0) {
+        memcpy(copy, name, size);
+    }
+    topic->named = (named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
+    table_insert(&group->topics, &topic->named);
+    if (group->last == NULL) {
+        group->first = topic;
+    } else {
+        group->last->next = topic;
+    }
+    group->last = topic;
+    group->text += size;
+    table->bytes += topic_cost(topic);
+    *out = topic;
+    return 0;
+}
+
+static void unlink_topic(group_node *group, topic_node *topic) {
+    topic_node *before = NULL;
+    for (topic_node *at = group->first; at != topic; at = at->next) {
+        before = at;
+    }
+    if (before == NULL) {
+        group->first = topic->next;
+    } else {
+        before->next = topic->next;
+    }
+    if (group->last == topic) {
+        group->last = before;
+    }
+    table_erase(&group->topics, &topic->named);
+}
+
+/* Takes out a topic or a group that holds nothing any more. */
+static void drop_if_empty(pst_broker_offsets *table, group_node *group, topic_node *topic) {
+    if (topic != NULL && topic->count == 0) {
+        unlink_topic(group, topic);
+        topic_destroy(table, group, topic);
+    }
+    if (group->first == NULL) {
+        table_erase(&table->groups, &group->named);
+        group_destroy(table, group);
+    }
+}
+
+static int insert_entry(topic_node *topic, int32_t partition, entry **out) {
+    if (topic->count == topic->capacity) {
+        size_t capacity = topic->capacity == 0 ? 1 : topic->capacity * 2;
+        entry *grown = realloc(topic->entries, capacity * sizeof *grown);
+        if (grown == NULL) {
+            return -PST_ENOMEM;
+        }
+        topic->entries = grown;
+        topic->capacity = capacity;
+    }
+    size_t at = entry_position(topic, partition);
+    memmove(&topic->entries[at + 1], &topic->entries[at],
+            (topic->count - at) * sizeof *topic->entries);
+    memset(&topic->entries[at], 0, sizeof *topic->entries);
+    topic->count++;
+    *out = &topic->entries[at];
+    return 0;
+}
+
+/* -PST_ELIMIT when a new entry, topic or group would pass a limit. */
+static int check_limits(const pst_broker_offsets *table, const group_node *group,
+                        const topic_node *topic, const entry *known, size_t names_size,
+                        size_t metadata_size) {
+    const pst_broker_offsets_limits *limits = &table->limits;
+    size_t more = metadata_size;
+    if (known == NULL) {
+        more += sizeof(entry);
+        if (table->offsets >= limits->max_offsets) {
+            return -PST_ELIMIT;
+        }
+    }
+    if (topic == NULL) {
+        more += sizeof(topic_node) + names_size;
+    }
+    if (group == NULL) {
+        more += sizeof(group_node);
+        if (table->groups.used >= limits->max_groups) {
+            return -PST_ELIMIT;
+        }
+    }
+    if (table->bytes > limits->max_bytes || more > limits->max_bytes - table->bytes) {
+        return -PST_ELIMIT;
+    }
+    return 0;
+}
+
+static int put_locked(pst_broker_offsets *table, const char *group_name, size_t group_size,
+                      const char *topic_name, size_t topic_size, const pst_broker_offset *value,
+                      char *metadata, size_t metadata_size) {
+    group_node *group;
+    topic_node *topic;
+    entry *known = find_entry(table, group_name, group_size, topic_name, topic_size,
+                              value->partition, &group, &topic);
+    PST_TRY(check_limits(table, group, topic, known, group_size + topic_size, metadata_size));
+    int rc = 0;
+    if (group == NULL) {
+        PST_TRY(add_group(table, group_name, group_size, &group));
+    }
+    if (topic == NULL) {
+        rc = add_topic(table, group, topic_name, topic_size, &topic);
+        if (rc < 0) {
+            goto fail;
+        }
+    }
+    if (known == NULL) {
+        rc = insert_entry(topic, value->partition, &known);
+        if (rc < 0) {
+            goto fail;
+        }
+        table->offsets++;
+        group->offsets++;
+        table->bytes += sizeof *known;
+    }
+    table->bytes = table->bytes - known->metadata_size + metadata_size;
+    group->text = group->text - known->metadata_size + metadata_size;
+    free(known->metadata);
+    known->value = *value;
+    known->metadata = metadata;
+    known->metadata_size = metadata_size;
+    return 0;
+fail:
+    drop_if_empty(table, group, topic);
+    return rc;
+}
+
+int pst_broker_offsets_put(pst_broker_offsets *table, const char *group, size_t group_size,
+                           const char *topic, size_t topic_size, const pst_broker_offset *value,
+                           const char *metadata, size_t metadata_size) {
+    char *copy = NULL;
+    if (metadata_size > 0) {
+        copy = malloc(metadata_size);
+        if (copy == NULL) {
+            return -PST_ENOMEM;
+        }
+        memcpy(copy, metadata, metadata_size);
+    }
+    pthread_mutex_lock(&table->lock);
+    int rc = put_locked(table, group, group_size, topic, topic_size, value, copy, metadata_size);
+    pthread_mutex_unlock(&table->lock);
+    if (rc < 0) {
+        free(copy);
+    }
+    return rc;
+}
+
+/* Appends `size` bytes at *text and says where they are. */
+static pst_broker_name copy_text(char **text, const char *bytes, size_t size) {
+    pst_broker_name name = {*text, size};
+    if (size > 0) {
+        memcpy(*text, bytes, size);
+    }
+    *text += size;
+    return name;
+}
+
+int pst_broker_offsets_get(pst_broker_offsets *table, const char *group_name, size_t group_size,
+                           const char *topic_name, size_t topic_size, int32_t partition,
+                           pst_broker_offset_row **row_out) {
+    *row_out = NULL;
+    pthread_mutex_lock(&table->lock);
+    group_node *group;
+    topic_node *topic;
+    int rc = -PST_ENOENT;
+    const entry *known = find_entry(table, group_name, group_size, topic_name, topic_size,
+                                    partition, &group, &topic);
+    if (known != NULL) {
+        pst_broker_offset_row *row = malloc(sizeof *row + topic_size + known->metadata_size);
+        rc = row == NULL ? -PST_ENOMEM : 0;
+        if (row != NULL) {
+            char *text = (char *)(row + 1);
+            row->value = known->value;
+            row->topic = copy_text(&text, topic_name, topic_size);
+            row->metadata = copy_text(&text, known->metadata, known->metadata_size);
+            *row_out = row;
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+int pst_broker_offsets_read(pst_broker_offsets *table, const char *group_name, size_t group_size,
+                            const char *topic_name, size_t topic_size, int32_t partition,
+                            char *metadata, size_t capacity, pst_broker_offset *value_out,
+                            size_t *metadata_size_out) {
+    memset(value_out, 0, sizeof *value_out);
+    *metadata_size_out = 0;
+    pthread_mutex_lock(&table->lock);
+    group_node *group;
+    topic_node *topic;
+    int rc = -PST_ENOENT;
+    const entry *known = find_entry(table, group_name, group_size, topic_name, topic_size,
+                                    partition, &group, &topic);
+    if (known != NULL) {
+        *value_out = known->value;
+        *metadata_size_out = known->metadata_size;
+        rc = known->metadata_size > capacity ? -PST_ELIMIT : 0;
+        if (rc == 0 && known->metadata_size > 0) {
+            memcpy(metadata, known->metadata, known->metadata_size);
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+int pst_broker_offsets_remove(pst_broker_offsets *table, const char *group_name, size_t group_size,
+                              const char *topic_name, size_t topic_size, int32_t partition) {
+    pthread_mutex_lock(&table->lock);
+    group_node *group;
+    topic_node *topic;
+    int rc = -PST_ENOENT;
+    entry *known = find_entry(table, group_name, group_size, topic_name, topic_size, partition,
+                              &group, &topic);
+    if (known != NULL) {
+        rc = 0;
+        table->bytes -= entry_cost(known);
+        table->offsets--;
+        group->offsets--;
+        group->text -= known->metadata_size;
+        free(known->metadata);
+        size_t at = (size_t)(known - topic->entries);
+        memmove(known, known + 1, (topic->count - at - 1) * sizeof *known);
+        topic->count--;
+        drop_if_empty(table, group, topic);
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+size_t pst_broker_offsets_remove_group(pst_broker_offsets *table, const char *name, size_t size) {
+    pthread_mutex_lock(&table->lock);
+    size_t removed = 0;
+    group_node *group = find_group(table, name, size);
+    if (group != NULL) {
+        removed = group->offsets;
+        table_erase(&table->groups, &group->named);
+        group_destroy(table, group);
+    }
+    pthread_mutex_unlock(&table->lock);
+    return removed;
+}
+
+/* One allocation: the rows, then their text. */
+static int copy_rows(const group_node *group, pst_broker_offset_row **rows_out) {
+    pst_broker_offset_row *rows = malloc(group->offsets * sizeof *rows + group->text);
+    if (rows == NULL) {
+        return -PST_ENOMEM;
+    }
+    char *text = (char *)(rows + group->offsets);
+    size_t at = 0;
+    for (const topic_node *topic = group->first; topic != NULL; topic = topic->next) {
+        pst_broker_name name = copy_text(&text, topic->named.name, topic->named.size);
+        for (size_t i = 0; i < topic->count; i++) {
+            const entry *e = &topic->entries[i];
+            rows[at].value = e->value;
+            rows[at].topic = name;
+            rows[at].metadata = copy_text(&text, e->metadata, e->metadata_size);
+            at++;
+        }
+    }
+    PST_ASSERT(at == group->offsets);
+    *rows_out = rows;
+    return 0;
+}
+
+int pst_broker_offsets_rows(pst_broker_offsets *table, const char *name, size_t size,
+                            pst_broker_offset_row **rows_out, size_t *count_out) {
+    *rows_out = NULL;
+    *count_out = 0;
+    pthread_mutex_lock(&table->lock);
+    int rc = 0;
+    const group_node *group = find_group(table, name, size);
+    if (group != NULL) {
+        rc = copy_rows(group, rows_out);
+        if (rc == 0) {
+            *count_out = group->offsets;
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+void pst_broker_rows_free(pst_broker_offset_row *rows) {
+    free(rows);
+}
+
+int pst_broker_offsets_groups(pst_broker_offsets *table, pst_broker_name **names_out,
+                              size_t *count_out) {
+    *names_out = NULL;
+    *count_out = 0;
+    pthread_mutex_lock(&table->lock);
+    int rc = 0;
+    size_t count = table->groups.used;
+    size_t text_size = 0;
+    for (size_t i = 0; i < table->groups.capacity; i++) {
+        text_size += table->groups.slots[i] == NULL ? 0 : table->groups.slots[i]->size;
+    }
+    if (count > 0) {
+        pst_broker_name *names = malloc(count * sizeof *names + text_size);
+        if (names == NULL) {
+            rc = -PST_ENOMEM;
+        } else {
+            char *text = (char *)(names + count);
+            size_t at = 0;
+            for (size_t i = 0; i < table->groups.capacity; i++) {
+                const named *item = table->groups.slots[i];
+                if (item != NULL) {
+                    names[at++] = copy_text(&text, item->name, item->size);
+                }
+            }
+            *names_out = names;
+            *count_out = count;
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+void pst_broker_names_free(pst_broker_name *names) {
+    free(names);
+}
+
+size_t pst_broker_offsets_size(pst_broker_offsets *table) {
+    pthread_mutex_lock(&table->lock);
+    size_t size = table->offsets;
+    pthread_mutex_unlock(&table->lock);
+    return size;
+}
+
+size_t pst_broker_offsets_bytes(pst_broker_offsets *table) {
+    pthread_mutex_lock(&table->lock);
+    size_t bytes = table->bytes;
+    pthread_mutex_unlock(&table->lock);
+    return bytes;
+}
+
+/* ---- members -------------------------------------------------------------------------------- */
+
+/* Owner: the table's mutex. Its name (group, then member) follows it in the same allocation. */
+typedef struct member_node {
+    named named;
+    size_t group_size;
+    size_t heap_index;
+    int64_t deadline;
+    int64_t queued; /* what the heap is ordered by; never later than `deadline` */
+    int32_t generation;
+} member_node;
+
+struct pst_broker_members {
+    pthread_mutex_t lock;
+    pst_broker_members_limits limits;
+    name_table members;
+    member_node **heap;
+    size_t heap_capacity; /* its size is members.used */
+};
+
+int pst_broker_members_create(const pst_broker_members_limits *limits, pst_broker_members **out) {
+    *out = NULL;
+    pst_broker_members *table = calloc(1, sizeof *table);
+    if (table == NULL) {
+        return -PST_ENOMEM;
+    }
+    table->limits = *limits;
+    if (table->limits.max_members == 0) {
+        table->limits.max_members = 1000000;
+    }
+    if (pthread_mutex_init(&table->lock, NULL) != 0) {
+        free(table);
+        return -PST_ENOMEM;
+    }
+    *out = table;
+    return 0;
+}
+
+void pst_broker_members_destroy(pst_broker_members *table) {
+    if (table == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < table->members.used; i++) {
+        free(table->heap[i]);
+    }
+    free(table->heap);
+    free(table->members.slots);
+    pthread_mutex_destroy(&table->lock);
+    free(table);
+}
+
+/* Two names as one key. The hash of the first seeds the second, so that "ab"+"c" and "a"+"bc"
+ * differ; equality looks at the border too. */
+static uint64_t member_hash(const pst_broker_members *table, const char *group, size_t group_size,
+                            const char *member, size_t member_size) {
+    uint64_t seed = pst_hash_bytes(group, group_size, table->limits.seed);
+    return pst_hash_bytes(member, member_size, seed);
+}
+
+static member_node *find_member(const pst_broker_members *table, const char *group,
+                                size_t group_size, const char *member, size_t member_size) {
+    const name_table *t = &table->members;
+    if (t->used == 0) {
+        return NULL;
+    }
+    uint64_t hash = member_hash(table, group, group_size, member, member_size);
+    size_t mask = t->capacity - 1;
+    for (size_t at = (size_t)hash & mask; t->slots[at] != NULL; at = (at + 1) & mask) {
+        member_node *node = (member_node *)t->slots[at];
+        if (node->named.hash == hash && node->group_size == group_size &&
+            node->named.size - group_size == member_size &&
+            (group_size == 0 || memcmp(node->named.name, group, group_size) == 0) &&
+            (member_size == 0 ||
+             memcmp(node->named.name + group_size, member, member_size) == 0)) {
+            return node;
+        }
+    }
+    return NULL;
+}
+
+static void heap_set(pst_broker_members *table, size_t at, member_node *node) {
+    table->heap[at] = node;
+    node->heap_index = at;
+}
+
+static void heap_up(pst_broker_members *table, size_t at) {
+    member_node *node = table->heap[at];
+    while (at > 0) {
+        size_t parent = (at - 1) / 2;
+        if (table->heap[parent]->queued <= node->queued) {
+            break;
+        }
+        heap_set(table, at, table->heap[parent]);
+        at = parent;
+    }
+    heap_set(table, at, node);
+}
+
+static void heap_down(pst_broker_members *table, size_t at, size_t size) {
+    member_node *node = table->heap[at];
+    for (;;) {
+        size_t child = at * 2 + 1;
+        if (child >= size) {
+            break;
+        }
+        if (child + 1 < size && table->heap[child + 1]->queued < table->heap[child]->queued) {
+            child++;
+        }
+        if (table->heap[child]->queued >= node->queued) {
+            break;
+        }
+        heap_set(table, at, table->heap[child]);
+        at = child;
+    }
+    heap_set(table, at, node);
+}
+
+static void set_deadline(pst_broker_members *table, member_node *node, int64_t deadline) {
+    node->deadline = deadline;
+    if (deadline < node->queued) {
+        node->queued = deadline;
+        heap_up(table, node->heap_index);
+    }
+}
+
+static int heap_reserve(pst_broker_members *table) {
+    if (table->members.used < table->heap_capacity) {
+        return 0;
+    }
+    size_t capacity = table->heap_capacity == 0 ? 16 : table->heap_capacity * 2;
+    member_node **heap = realloc(table->heap, capacity * sizeof *heap);
+    if (heap == NULL) {
+        return -PST_ENOMEM;
+    }
+    table->heap = heap;
+    table->heap_capacity = capacity;
+    return 0;
+}
+
+static int add_member(pst_broker_members *table, const char *group, size_t group_size,
+                      const char *member, size_t member_size, member_node **out) {
+    if (table->members.used >= table->limits.max_members) {
+        return -PST_ELIMIT;
+    }
+    PST_TRY(heap_reserve(table));
+    PST_TRY(table_reserve(&table->members));
+    member_node *node = calloc(1, sizeof *node + group_size + member_size + 1);
+    if (node == NULL) {
+        return -PST_ENOMEM;
+    }
+    char *text = (char *)(node + 1);
+    node->named.name = text;
+    node->named.size = group_size + member_size;
+    node->named.hash = member_hash(table, group, group_size, member, member_size);
+    node->group_size = group_size;
+    (void)copy_text(&text, group, group_size);
+    (void)copy_text(&text, member, member_size);
+    *out = node;
+    return 0;
+}
+
+int pst_broker_members_upsert(pst_broker_members *table, const char *group, size_t group_size,
+                              const char *member, size_t member_size, int32_t generation,
+                              int64_t deadline) {
+    pthread_mutex_lock(&table->lock);
+    int rc = 0;
+    member_node *node = find_member(table, group, group_size, member, member_size);
+    if (node != NULL) {
+        node->generation = generation;
+        set_deadline(table, node, deadline);
+    } else {
+        rc = add_member(table, group, group_size, member, member_size, &node);
+        if (rc == 0) {
+            node->generation = generation;
+            node->deadline = deadline;
+            node->queued = deadline;
+            heap_set(table, table->members.used, node);
+            table_insert(&table->members, &node->named);
+            heap_up(table, node->heap_index);
+        }
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+int pst_broker_members_touch(pst_broker_members *table, const char *group, size_t group_size,
+                             const char *member, size_t member_size, int64_t deadline) {
+    pthread_mutex_lock(&table->lock);
+    member_node *node = find_member(table, group, group_size, member, member_size);
+    if (node != NULL) {
+        set_deadline(table, node, deadline);
+    }
+    pthread_mutex_unlock(&table->lock);
+    return node == NULL ? -PST_ENOENT : 0;
+}
+
+/* Out of heap and hash; the node itself stays. */
+static void detach(pst_broker_members *table, member_node *node) {
+    size_t last = table->members.used - 1;
+    size_t at = node->heap_index;
+    table_erase(&table->members, &node->named);
+    if (at != last) {
+        heap_set(table, at, table->heap[last]);
+        heap_down(table, at, last);
+        heap_up(table, at);
+    }
+}
+
+int pst_broker_members_remove(pst_broker_members *table, const char *group, size_t group_size,
+                              const char *member, size_t member_size) {
+    pthread_mutex_lock(&table->lock);
+    member_node *node = find_member(table, group, group_size, member, member_size);
+    if (node != NULL) {
+        detach(table, node);
+        free(node);
+    }
+    pthread_mutex_unlock(&table->lock);
+    return node == NULL ? -PST_ENOENT : 0;
+}
+
+/* Corrects the queue until its head is not due, or is really due. */
+static bool head_is_due(pst_broker_members *table, int64_t now) {
+    while (table->members.used > 0 && table->heap[0]->queued <= now) {
+        member_node *head = table->heap[0];
+        if (head->deadline <= now && head->queued == head->deadline) {
+            return true;
+        }
+        head->queued = head->deadline;
+        heap_down(table, 0, table->members.used);
+    }
+    return false;
+}
+
+int pst_broker_members_expired(pst_broker_members *table, int64_t now,
+                               pst_broker_member_row **rows_out, size_t *count_out) {
+    *rows_out = NULL;
+    *count_out = 0;
+    pthread_mutex_lock(&table->lock);
+    int rc = 0;
+    size_t count = 0;
+    size_t text_size = 0;
+    for (size_t i = 0; i < table->members.used; i++) {
+        if (table->heap[i]->deadline <= now) {
+            count++;
+            text_size += table->heap[i]->named.size;
+        }
+    }
+    pst_broker_member_row *rows = NULL;
+    if (count > 0) {
+        rows = malloc(count * sizeof *rows + text_size);
+        rc = rows == NULL ? -PST_ENOMEM : 0;
+    }
+    if (rc == 0) {
+        char *text = rows == NULL ? NULL : (char *)(rows + count);
+        size_t at = 0;
+        while (head_is_due(table, now)) {
+            member_node *node = table->heap[0];
+            size_t member_size = node->named.size - node->group_size;
+            rows[at].group = copy_text(&text, node->named.name, node->group_size);
+            rows[at].member =
+                copy_text(&text, node->named.name + node->group_size, member_size);
+            rows[at].deadline = node->deadline;
+            rows[at].generation = node->generation;
+            at++;
+            detach(table, node);
+            free(node);
+        }
+        PST_ASSERT(at == count);
+        *rows_out = rows;
+        *count_out = count;
+    }
+    pthread_mutex_unlock(&table->lock);
+    return rc;
+}
+
+void pst_broker_member_rows_free(pst_broker_member_row *rows) {
+    free(rows);
+}
+
+int64_t pst_broker_members_next_deadline(pst_broker_members *table) {
+    pthread_mutex_lock(&table->lock);
+    int64_t deadline = table->members.used == 0 ? -1 : table->heap[0]->queued;
+    pthread_mutex_unlock(&table->lock);
+    return deadline;
+}
+
+size_t pst_broker_members_size(pst_broker_members *table) {
+    pthread_mutex_lock(&table->lock);
+    size_t size = table->members.used;
+    pthread_mutex_unlock(&table->lock);
+    return size;
+}
