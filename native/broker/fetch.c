@@ -1,11 +1,11 @@
 /* broker/fetch.c - Fetch 4-18: parsing, resolving, reading.
  *
- * Owner: the connection's reactor; pst_fetch__read also runs on an I/O thread, which owns the operation meanwhile.
- * Layer: broker. Deliberately knows no replica (a client's replica id is read and ignored, CVE-2018-1288), no quota
- * and no preferred read replica.
+ * Owner: the connection's reactor; pst_fetch__read also runs on an I/O thread, which owns the
+ * operation meanwhile. Layer: broker. Deliberately knows no replica (a client's replica id is read
+ * and ignored, CVE-2018-1288), no quota and no preferred read replica.
  *
- * The offsets of a partition are read once per fetch and its file is sliced once (DESIGN law 4): the answer's high
- * watermark, log start and bytes belong together. */
+ * The offsets of a partition are read once per fetch and its file is sliced once (DESIGN law 4):
+ * the answer's high watermark, log start and bytes belong together. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -306,7 +306,8 @@ static void resolve(pst_fetch_op *op) {
             pst_slice name = pst_fetch__topic_name(op, asked);
             known = part->topic;
             if (op->api_version >= 13) {
-                topic = pst_uuid_is_zero(&asked->id) ? NULL : pst_image__topic_by_id(image, &asked->id);
+                topic =
+                    pst_uuid_is_zero(&asked->id) ? NULL : pst_image__topic_by_id(image, &asked->id);
                 /* A session remembers the name: the topic may have been made anew. */
                 error = name.size > 0 && pst_image__topic_by_name(image, name) != NULL
                             ? PST_KAFKA_INCONSISTENT_TOPIC_ID
@@ -334,7 +335,8 @@ static void resolve(pst_fetch_op *op) {
 
 static void fail_part(pst_fetch_op *op, pst_fetch_part *part, int16_t error) {
     if (error == PST_KAFKA_KAFKA_STORAGE_ERROR && op->api_version <= 5) {
-        error = PST_KAFKA_NOT_LEADER_OR_FOLLOWER; /* older clients do not know the code and would not retry */
+        error = PST_KAFKA_NOT_LEADER_OR_FOLLOWER; /* older clients do not know the code and would
+                                                     not retry */
     }
     part->error = error;
     part->high_watermark = -1;
@@ -345,7 +347,8 @@ static void fail_part(pst_fetch_op *op, pst_fetch_part *part, int16_t error) {
 }
 
 static int16_t gone_error(const pst_fetch_op *op) {
-    return op->api_version >= 13 ? PST_KAFKA_UNKNOWN_TOPIC_ID : PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+    return op->api_version >= 13 ? PST_KAFKA_UNKNOWN_TOPIC_ID
+                                 : PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
 }
 
 /* The state of the partition and the client's leader epoch; 0 when it can be read. */
@@ -374,7 +377,8 @@ static int16_t check_divergence(pst_fetch_part *part, const pst_log_offsets *off
         return 0;
     }
     if (part->last_fetched_epoch != epoch) {
-        int rc = pst_log_end_offset_for_epoch(partition->log, part->last_fetched_epoch, &epoch, &end);
+        int rc =
+            pst_log_end_offset_for_epoch(partition->log, part->last_fetched_epoch, &epoch, &end);
         if (rc < 0) {
             return pst_broker__kafka_error(rc);
         }
@@ -392,7 +396,7 @@ static int16_t check_divergence(pst_fetch_part *part, const pst_log_offsets *off
 /* What is left of the response while its partitions are read. */
 typedef struct {
     int64_t limit;
-    bool min_one;        /* nothing has been read yet: one whole batch is given whatever its size */
+    bool min_one; /* nothing has been read yet: one whole batch is given whatever its size */
     uint8_t *scratch;
     size_t scratch_used;
     bool may_block;
@@ -433,7 +437,8 @@ static void read_records(pst_fetch_op *op, pst_fetch_part *part, int64_t end, re
         part->copy = request.copy_buffer;
         part->size = slice.copied;
     }
-    /* Only the first batch of a response may exceed its limits, and a batch cut short helps nobody. */
+    /* Only the first batch of a response may exceed its limits, and a batch cut short helps nobody.
+     */
     if (slice.first_batch_size > 0 && (uint64_t)slice.first_batch_size > part->size) {
         if (part->range.file != NULL) {
             (void)pst_file_unref(part->range.file);
@@ -478,8 +483,10 @@ static void read_part(pst_fetch_op *op, pst_fetch_part *part, reading *state) {
         fail_part(op, part, PST_KAFKA_UNSUPPORTED_COMPRESSION_TYPE);
         return;
     }
-    read_records(op, part, op->isolation == FETCH_READ_COMMITTED ? offsets.last_stable : offsets.high_watermark,
-                 state);
+    read_records(
+        op, part,
+        op->isolation == FETCH_READ_COMMITTED ? offsets.last_stable : offsets.high_watermark,
+        state);
 }
 
 void pst_fetch__read(pst_fetch_op *op, uint8_t *scratch, bool may_block) {
@@ -487,7 +494,8 @@ void pst_fetch__read(pst_fetch_op *op, uint8_t *scratch, bool may_block) {
     op->bytes = 0;
     op->failed = false;
     op->cold = false;
-    reading state = {.limit = op->max_bytes, .min_one = true, .scratch = scratch, .may_block = may_block};
+    reading state = {
+        .limit = op->max_bytes, .min_one = true, .scratch = scratch, .may_block = may_block};
     for (int32_t i = 0; i < op->part_count && !op->cold; i++) {
         pst_fetch_part *part = &op->parts[i];
         read_part(op, part, &state);
@@ -509,7 +517,8 @@ bool pst_fetch__still_waits(pst_fetch_part *part) {
     if (part->offset < offsets.log_start || part->offset > offsets.log_end) {
         return false;
     }
-    int64_t end = op->isolation == FETCH_READ_COMMITTED ? offsets.last_stable : offsets.high_watermark;
+    int64_t end =
+        op->isolation == FETCH_READ_COMMITTED ? offsets.last_stable : offsets.high_watermark;
     if (part->offset >= end) {
         return true;
     }
@@ -547,7 +556,8 @@ void pst_fetch__execute(pst_fetch_op *op, bool may_wait) {
         pst_fetch__go_cold(op);
         return;
     }
-    if (may_wait && op->max_wait_ms > 0 && op->bytes < op->min_bytes && !op->failed && has_readable(op)) {
+    if (may_wait && op->max_wait_ms > 0 && op->bytes < op->min_bytes && !op->failed &&
+        has_readable(op)) {
         drop_results(op);
         pst_fetch__park(op);
         return;

@@ -1,7 +1,7 @@
 /* broker/fetch_respond.c - the Fetch response, written straight into the memory that leaves.
  *
- * Owner: the connection's reactor. Layer: broker. Deliberately reads no log: lengths are known before the first byte
- * is written, so a prefix never has to be patched behind a file range. */
+ * Owner: the connection's reactor. Layer: broker. Deliberately reads no log: lengths are known
+ * before the first byte is written, so a prefix never has to be patched behind a file range. */
 #include <endian.h>
 #include <string.h>
 
@@ -20,23 +20,43 @@ enum {
 typedef struct {
     pst_exchange *exchange;
     uint8_t *at, *end;
-    size_t left_max;  /* upper bound of memory bytes still to be written, this reservation included */
+    size_t last_max; /* upper bound of what follows the last partition */
     bool flexible;
     bool failed;
 } composer;
 
-static void open_block(composer *c) {
-    uint8_t *block = pst_exchange_reserve(c->exchange, c->left_max);
-    c->failed = block == NULL;
-    c->at = block;
-    c->end = block == NULL ? NULL : block + c->left_max;
+/* Upper bound of the memory bytes from partition `from` to the next file range, or to the end of
+ * the response. */
+static size_t bound_from(const pst_fetch_op *op, int32_t from) {
+    size_t bound = HEAD_SIZE_MAX + PARTITION_SIZE_MAX;
+    int32_t topic = -1;
+    for (int32_t i = from; i < op->part_count; i++) {
+        const pst_fetch_part *part = &op->parts[i];
+        if (!part->include) {
+            continue;
+        }
+        if (part->topic != topic) {
+            topic = part->topic;
+            bound += TOPIC_SIZE_MAX + (size_t)op->topics[topic].name_size;
+        }
+        bound += PARTITION_SIZE_MAX;
+        if (part->range.file != NULL) {
+            break;
+        }
+        bound += part->size;
+    }
+    return bound;
+}
+
+static void open_block(composer *c, const pst_fetch_op *op, int32_t from) {
+    size_t bound = bound_from(op, from) + c->last_max;
+    c->at = pst_exchange_reserve(c->exchange, bound);
+    c->failed = c->at == NULL;
+    c->end = c->failed ? NULL : c->at + bound;
 }
 
 static void close_block(composer *c) {
-    c->left_max = (size_t)(c->end - c->at);
-    if (c->left_max > 0) {
-        pst_exchange_trim(c->exchange, c->left_max);
-    }
+    pst_exchange_trim(c->exchange, (size_t)(c->end - c->at));
 }
 
 static void put(composer *c, const void *bytes, size_t size) {
@@ -94,9 +114,11 @@ static void put_compact_string(composer *c, const char *text, size_t size) {
 
 /* ---- parts ---- */
 
-static void put_tags(composer *c, const pst_fetch_op *op, const pst_fetch_part *part, int32_t node_id) {
+static void put_tags(composer *c, const pst_fetch_op *op, const pst_fetch_part *part,
+                     int32_t node_id) {
     bool diverging = part->error == 0 && part->partition != NULL && part->diverging_epoch >= 0;
-    bool leader = op->api_version >= 16 && part->error == PST_KAFKA_FENCED_LEADER_EPOCH && part->partition != NULL;
+    bool leader = op->api_version >= 16 && part->error == PST_KAFKA_FENCED_LEADER_EPOCH &&
+                  part->partition != NULL;
     put_uvarint(c, (diverging ? 1u : 0u) + (leader ? 1u : 0u));
     if (diverging) {
         put_uvarint(c, 0);
@@ -114,8 +136,8 @@ static void put_tags(composer *c, const pst_fetch_op *op, const pst_fetch_part *
     }
 }
 
-/* The list of aborted transactions: empty under read_committed and where Kafka answers before it looks at the log;
- * else null. */
+/* The list of aborted transactions: empty under read_committed and where Kafka answers before it
+ * looks at the log; else null. */
 static int32_t aborted_count(const pst_fetch_op *op, const pst_fetch_part *part) {
     if (part->unresolved) {
         return 0;
@@ -124,7 +146,8 @@ static int32_t aborted_count(const pst_fetch_op *op, const pst_fetch_part *part)
     return op->isolation == 1 && read ? 0 : -1;
 }
 
-static void put_partition(composer *c, pst_fetch_op *op, pst_fetch_part *part, int32_t node_id) {
+static void put_partition(composer *c, pst_fetch_op *op, int32_t at, int32_t node_id) {
+    pst_fetch_part *part = &op->parts[at];
     put_i32(c, part->index);
     put_i16(c, part->error);
     put_i64(c, part->high_watermark);
@@ -145,7 +168,7 @@ static void put_partition(composer *c, pst_fetch_op *op, pst_fetch_part *part, i
             c->failed = true;
             return;
         }
-        open_block(c);
+        open_block(c, op, at + 1);
         if (c->failed) {
             return;
         }
@@ -171,7 +194,8 @@ static void put_topic_key(composer *c, const pst_fetch_op *op, const pst_fetch_t
     put(c, name.data, name.size);
 }
 
-/* KIP-951: where the current leader of a fenced partition is. There is one node: this one, as the client sees it. */
+/* KIP-951: where the current leader of a fenced partition is. There is one node: this one, as the
+ * client sees it. */
 static const pst_endpoint *own_endpoint(const pst_fetch_op *op, const pst_cluster_spec *cluster) {
     bool wanted = false;
     for (int32_t i = 0; i < op->part_count && op->api_version >= 16; i++) {
@@ -189,7 +213,8 @@ static size_t string_size(const char *text) {
     return text == NULL ? 0 : strlen(text);
 }
 
-static void put_endpoint(composer *c, const pst_cluster_spec *cluster, const pst_endpoint *endpoint) {
+static void put_endpoint(composer *c, const pst_cluster_spec *cluster,
+                         const pst_endpoint *endpoint) {
     size_t host = string_size(endpoint->host);
     size_t rack = string_size(cluster->rack);
     size_t size = 1 + 4 + pst_uvarlong_size(host + 1) + host + 4 +
@@ -232,23 +257,14 @@ static int32_t next_included(const pst_fetch_op *op, int32_t from) {
     return from;
 }
 
-static int32_t measure(const pst_fetch_op *op, size_t *bound_out) {
+static int32_t count_runs(const pst_fetch_op *op) {
     int32_t runs = 0;
-    size_t bound = HEAD_SIZE_MAX;
     for (int32_t i = next_included(op, 0); i < op->part_count;) {
         int32_t next;
-        int32_t count = run_length(op, i, &next);
+        (void)run_length(op, i, &next);
         runs++;
-        bound += TOPIC_SIZE_MAX + (size_t)op->topics[op->parts[i].topic].name_size;
-        bound += (size_t)count * PARTITION_SIZE_MAX;
         i = next_included(op, next);
     }
-    for (int32_t i = 0; i < op->part_count; i++) {
-        if (op->parts[i].include && op->parts[i].range.file == NULL) {
-            bound += op->parts[i].size;
-        }
-    }
-    *bound_out = bound;
     return runs;
 }
 
@@ -256,11 +272,10 @@ static void compose(pst_fetch_op *op, int32_t session_id) {
     const pst_cluster_spec *cluster = pst_image__cluster(pst_broker__image(op->shard->broker));
     const pst_endpoint *endpoint = own_endpoint(op, cluster);
     composer c = {.exchange = op->exchange, .flexible = op->flexible};
-    int32_t runs = measure(op, &c.left_max);
     if (endpoint != NULL) {
-        c.left_max += ENDPOINT_SIZE_MAX + string_size(endpoint->host) + string_size(cluster->rack);
+        c.last_max = ENDPOINT_SIZE_MAX + string_size(endpoint->host) + string_size(cluster->rack);
     }
-    open_block(&c);
+    open_block(&c, op, 0);
     if (c.failed) {
         pst_exchange_close_connection(op->exchange);
         return;
@@ -270,7 +285,7 @@ static void compose(pst_fetch_op *op, int32_t session_id) {
         put_i16(&c, op->error);
         put_i32(&c, session_id);
     }
-    put_count(&c, runs);
+    put_count(&c, count_runs(op));
     for (int32_t i = next_included(op, 0); i < op->part_count && !c.failed;) {
         int32_t next;
         int32_t count = run_length(op, i, &next);
@@ -278,7 +293,7 @@ static void compose(pst_fetch_op *op, int32_t session_id) {
         put_count(&c, count);
         for (; i < next && !c.failed; i++) {
             if (op->parts[i].include) {
-                put_partition(&c, op, &op->parts[i], cluster == NULL ? -1 : cluster->node_id);
+                put_partition(&c, op, i, cluster == NULL ? -1 : cluster->node_id);
             }
         }
         if (c.flexible && !c.failed) {
@@ -330,7 +345,8 @@ void pst_fetch__respond(pst_fetch_op *op) {
         pst_fetch__abandon(op);
         return;
     }
-    if (pst_broker__respond_header(op->exchange, PST_API_FETCH, op->api_version, op->correlation_id) < 0) {
+    if (pst_broker__respond_header(op->exchange, PST_API_FETCH, op->api_version,
+                                   op->correlation_id) < 0) {
         pst_exchange_close_connection(op->exchange);
         pst_fetch__op_release(op);
         return;

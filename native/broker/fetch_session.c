@@ -1,22 +1,24 @@
-/* broker/fetch_session.c - incremental fetch sessions (KIP-227): where they live, who owns them, how they move and end.
+/* broker/fetch_session.c - incremental fetch sessions (KIP-227): where they live, who owns them,
+ * how they move and end.
  *
- * Owner: a session belongs to the reactor that its slot's tag names; only that reactor touches it. A tag is
- * changed by compare-and-swap: to another owner by the owner itself (handing over), to 0 by whoever closes or evicts.
- * Layer: broker. The contents of a session are in fetch_session_map.c.
+ * Owner: a session belongs to the reactor that its slot's tag names; only that reactor touches it.
+ * A tag is changed by compare-and-swap: to another owner by the owner itself (handing over), to 0
+ * by whoever closes or evicts. Layer: broker. The contents of a session are in fetch_session_map.c.
  *
  * A fetch on another reactor moves the session to it:
  *
- *   home: tag names Y --note--> Y: epoch right? tag (id,Y)->(id,home), unhook --note--> home: hook in, go on
- *                               Y: else the error goes back and the session stays
+ *   home: tag names Y --note--> Y: epoch right? tag (id,Y)->(id,home), unhook --note--> home: hook
+ * in, go on Y: else the error goes back and the session stays
  *
  * Numbered rules:
  * (1) whoever turns a tag to 0 tells the owner to free the session (or frees it, being the owner);
  * (2) a session that arrives with a tag that no longer names its receiver is freed there;
  * (3) a session that still serves a fetch is freed with the last one.
  *
- * Sessions end by the client's close, by eviction, or empty; never with a connection. Eviction follows Kafka: the
- * one unused for longer than min.incremental.fetch.session.eviction.ms, else, among those older than it, the
- * smallest if the new one is larger. There are no followers, so nobody is privileged. */
+ * Sessions end by the client's close, by eviction, or empty; never with a connection. Eviction
+ * follows Kafka: the one unused for longer than min.incremental.fetch.session.eviction.ms, else,
+ * among those older than it, the smallest if the new one is larger. There are no followers, so
+ * nobody is privileged. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,7 +31,8 @@ enum { MOVES_MAX = 16, EVICTION_TRIES = 4 };
 
 /* Owner: the fields say. */
 typedef struct {
-    PST_SHARED _Atomic uint64_t tag; /* id << 8 | owner; 0 = free. Changed by compare-and-swap only */
+    PST_SHARED _Atomic uint64_t
+        tag; /* id << 8 | owner; 0 = free. Changed by compare-and-swap only */
     PST_SHARED _Atomic int64_t last_used_ms;
     PST_SHARED _Atomic int64_t created_ms;
     PST_SHARED _Atomic int32_t size; /* partitions */
@@ -120,7 +123,8 @@ static void run_drop(pst_note *note, pst_reactor *reactor) {
     free(drop);
 }
 
-/* Rule 1. Without memory for the note the session stays hooked until its slot is used there again. */
+/* Rule 1. Without memory for the note the session stays hooked until its slot is used there again.
+ */
 static void tell_owner(pst_shard *shard, int owner, int32_t id) {
     if (owner == shard->index) {
         drop_local(shard, id);
@@ -164,9 +168,10 @@ static void close_session(pst_shard *shard, int32_t id) {
 
 /* ---- making room ---- */
 
-/* Under the store's lock. The slot whose session yields to a new one of `size` partitions, -1 if none does. */
-static int32_t pick_victim(struct pst_fetch_sessions *store, int64_t eviction_ms, int64_t now_ms, int32_t size,
-                           uint64_t *tag_out) {
+/* Under the store's lock. The slot whose session yields to a new one of `size` partitions, -1 if
+ * none does. */
+static int32_t pick_victim(struct pst_fetch_sessions *store, int64_t eviction_ms, int64_t now_ms,
+                           int32_t size, uint64_t *tag_out) {
     int32_t oldest = -1, smallest = -1;
     int64_t oldest_ms = INT64_MAX;
     int32_t smallest_size = INT32_MAX;
@@ -202,9 +207,10 @@ static int32_t pick_victim(struct pst_fetch_sessions *store, int64_t eviction_ms
     return -1;
 }
 
-/* Under the store's lock. A slot for a new session: free, or taken from another one, whose tag is returned. */
-static int32_t take_slot(struct pst_fetch_sessions *store, const pst_shard *shard, int64_t now_ms, int32_t size,
-                         uint64_t *evicted_out) {
+/* Under the store's lock. A slot for a new session: free, or taken from another one, whose tag is
+ * returned. */
+static int32_t take_slot(struct pst_fetch_sessions *store, const pst_shard *shard, int64_t now_ms,
+                         int32_t size, uint64_t *evicted_out) {
     *evicted_out = 0;
     int32_t index = store->free_head;
     if (index >= 0) {
@@ -213,7 +219,8 @@ static int32_t take_slot(struct pst_fetch_sessions *store, const pst_shard *shar
     }
     for (int tries = 0; tries < EVICTION_TRIES; tries++) {
         uint64_t tag = 0;
-        index = pick_victim(store, shard->broker->settings.fetch_session_eviction_ms, now_ms, size, &tag);
+        index = pick_victim(store, shard->broker->settings.fetch_session_eviction_ms, now_ms, size,
+                            &tag);
         if (index < 0) {
             return -1;
         }
@@ -225,7 +232,8 @@ static int32_t take_slot(struct pst_fetch_sessions *store, const pst_shard *shar
     return -1;
 }
 
-/* Under the store's lock. Not guessable from others, so that clients do not disturb each other by accident. */
+/* Under the store's lock. Not guessable from others, so that clients do not disturb each other by
+ * accident. */
 static int32_t make_id(struct pst_fetch_sessions *store, int32_t index, int32_t not_this) {
     int32_t id;
     do {
@@ -235,7 +243,8 @@ static int32_t make_id(struct pst_fetch_sessions *store, int32_t index, int32_t 
     return id;
 }
 
-static void touch(struct pst_fetch_sessions *store, const pst_fetch_session *session, int64_t now_ms) {
+static void touch(struct pst_fetch_sessions *store, const pst_fetch_session *session,
+                  int64_t now_ms) {
     session_slot *slot = &store->slots[session->slot];
     atomic_store_explicit(&slot->last_used_ms, now_ms, memory_order_relaxed);
     atomic_store_explicit(&slot->size, session->part_count, memory_order_relaxed);
@@ -291,19 +300,21 @@ int32_t pst_fetch__session_create(pst_fetch_op *op) {
     session->epoch = 1;
     atomic_fetch_add_explicit(&store->partitions, session->part_count, memory_order_relaxed);
     if (shard->fetch->sessions[index] != NULL) {
-        detach(shard, shard->fetch->sessions[index]); /* closed elsewhere; its note is still on the way */
+        detach(shard,
+               shard->fetch->sessions[index]); /* closed elsewhere; its note is still on the way */
     }
     shard->fetch->sessions[index] = session;
     atomic_store_explicit(&store->slots[index].created_ms, now_ms, memory_order_relaxed);
     touch(store, session, now_ms);
-    atomic_store_explicit(&store->slots[index].tag, tag_of(session->id, shard->index), memory_order_release);
+    atomic_store_explicit(&store->slots[index].tag, tag_of(session->id, shard->index),
+                          memory_order_release);
     return session->id;
 }
 
 /* ---- an incremental fetch ---- */
 
-/* In Kafka a connection's next request is not read before the last answer left: a fetch of this session that is still
- * parked for the same connection is answered with what there is. */
+/* In Kafka a connection's next request is not read before the last answer left: a fetch of this
+ * session that is still parked for the same connection is answered with what there is. */
 static void settle_earlier(pst_fetch_session *session, const pst_fetch_op *op) {
     bool again = op->conn != NULL;
     while (again) {
@@ -331,7 +342,8 @@ static int16_t check_session(const pst_fetch_session *session, const pst_fetch_o
 }
 
 /* Takes over what the request adds, changes and forgets. */
-static int update_session(struct pst_fetch_sessions *store, pst_fetch_session *session, pst_fetch_op *op) {
+static int update_session(struct pst_fetch_sessions *store, pst_fetch_session *session,
+                          pst_fetch_op *op) {
     int32_t before = session->part_count;
     int rc = 0;
     for (int32_t i = 0; i < op->part_count && rc == 0; i++) {
@@ -438,7 +450,8 @@ static void run_request(pst_note *note, pst_reactor *reactor) {
             swap_tag(slot, tag_of(session->id, owner->index), tag_of(session->id, home->index))) {
             owner->fetch->sessions[index] = NULL;
             while (!pst_list_empty(&session->ops)) {
-                pst_fetch_op *left = PST_CONTAINER_OF(session->ops.next, pst_fetch_op, session_link);
+                pst_fetch_op *left =
+                    PST_CONTAINER_OF(session->ops.next, pst_fetch_op, session_link);
                 pst_list_remove(&left->session_link);
                 left->session = NULL;
                 left->superseded = true;
@@ -517,7 +530,8 @@ void pst_fetch__session_filter(pst_fetch_op *op) {
     for (int32_t i = 0; i < op->part_count; i++) {
         pst_fetch_part *part = &op->parts[i];
         pst_fetch_session_part *kept = &session->parts[part->session_part];
-        part->include = part->size > 0 || part->error != 0 || kept->high_watermark != part->high_watermark ||
+        part->include = part->size > 0 || part->error != 0 ||
+                        kept->high_watermark != part->high_watermark ||
                         kept->log_start != part->log_start || part->diverging_epoch >= 0;
         /* After an error the partition is told again once the error is gone. */
         kept->high_watermark = part->error != 0 ? -1 : part->high_watermark;

@@ -1,9 +1,11 @@
-/* broker/fetch_session_map.c - the partitions of one fetch session: a hash map that keeps an order of service.
+/* broker/fetch_session_map.c - the partitions of one fetch session: a hash map that keeps an order
+ * of service.
  *
- * Owner: as the session: one reactor. Layer: broker. Deliberately knows no slots, no epochs and no other reactor.
+ * Owner: as the session: one reactor. Layer: broker. Deliberately knows no slots, no epochs and no
+ * other reactor.
  *
- * Topics and partitions lie in two growing arrays, linked by index: entries do not move while the session lives, so
- * an index stays good until its partition is forgotten. */
+ * Topics and partitions lie in two growing arrays, linked by index: entries do not move while the
+ * session lives, so an index stays good until its partition is forgotten. */
 #include "broker/fetch_session_map.h"
 
 #include <stdlib.h>
@@ -39,12 +41,14 @@ void pst_fetch_map__destroy(pst_fetch_session *session) {
 /* ---- hashing ---- */
 
 static int32_t topic_bucket(const pst_fetch_session *session, const pst_uuid *id, pst_slice name) {
-    uint64_t hash = session->uses_topic_ids ? pst_hash_bytes(id->bytes, sizeof id->bytes, session->seed)
-                                            : pst_hash_bytes(name.data, name.size, session->seed);
+    uint64_t hash = session->uses_topic_ids
+                        ? pst_hash_bytes(id->bytes, sizeof id->bytes, session->seed)
+                        : pst_hash_bytes(name.data, name.size, session->seed);
     return (int32_t)(hash & (uint64_t)(session->bucket_count - 1));
 }
 
-static int32_t bucket_of_topic(const pst_fetch_session *session, const pst_fetch_session_topic *topic) {
+static int32_t bucket_of_topic(const pst_fetch_session *session,
+                               const pst_fetch_session_topic *topic) {
     return topic_bucket(session, &topic->id, pst_slice_of(topic->name, (size_t)topic->name_size));
 }
 
@@ -139,7 +143,8 @@ static int32_t take_entry(void **items, size_t size, int32_t *used, int32_t *cap
     return (*used)++;
 }
 
-static int add_topic(pst_fetch_session *session, const pst_uuid *id, pst_slice name, int32_t *at_out) {
+static int add_topic(pst_fetch_session *session, const pst_uuid *id, pst_slice name,
+                     int32_t *at_out) {
     int32_t at = session->topic_free;
     if (at >= 0) {
         session->topic_free = session->topics[at].hash_next;
@@ -237,8 +242,8 @@ static int add_part(pst_fetch_session *session, int32_t topic, int32_t index, in
     return 0;
 }
 
-int pst_fetch_map__put(pst_fetch_session *session, const pst_fetch_op *op, const pst_fetch_part *part,
-                       int32_t *at_out) {
+int pst_fetch_map__put(pst_fetch_session *session, const pst_fetch_op *op,
+                       const pst_fetch_part *part, int32_t *at_out) {
     *at_out = -1;
     if (session->part_count >= session->bucket_count) {
         PST_TRY(rehash(session));
@@ -272,7 +277,8 @@ int pst_fetch_map__put(pst_fetch_session *session, const pst_fetch_op *op, const
     return 0;
 }
 
-void pst_fetch_map__forget(pst_fetch_session *session, const pst_fetch_op *op, int32_t asked, int32_t index) {
+void pst_fetch_map__forget(pst_fetch_session *session, const pst_fetch_op *op, int32_t asked,
+                           int32_t index) {
     const pst_fetch_topic *key = &op->topics[asked];
     int32_t topic = find_topic(session, &key->id, pst_fetch__topic_name(op, key));
     int32_t at = topic < 0 ? -1 : find_part(session, topic, index);
@@ -293,16 +299,18 @@ void pst_fetch_map__forget(pst_fetch_session *session, const pst_fetch_op *op, i
     }
 }
 
-/* Copies a topic into the operation; under topic ids it learns the name as soon as the id is known. */
-static int load_topic(pst_fetch_session_topic *topic, bool by_id, pst_fetch_op *op, const pst_image *image,
-                      int32_t *at_out) {
+/* Copies a topic into the operation; under topic ids it learns the name as soon as the id is known.
+ */
+static int load_topic(pst_fetch_session_topic *topic, bool by_id, pst_fetch_op *op,
+                      const pst_image *image, int32_t *at_out) {
     if (by_id && topic->name == NULL) {
         const pst_topic *known = pst_image__topic_by_id(image, &topic->id);
         if (known != NULL) {
             PST_TRY(set_name(topic, pst_slice_of(known->name, (size_t)known->name_size)));
         }
     }
-    return pst_fetch__add_topic(op, &topic->id, pst_slice_of(topic->name, (size_t)topic->name_size), at_out);
+    return pst_fetch__add_topic(op, &topic->id, pst_slice_of(topic->name, (size_t)topic->name_size),
+                                at_out);
 }
 
 int pst_fetch_map__load(pst_fetch_session *session, pst_fetch_op *op, const pst_image *image) {

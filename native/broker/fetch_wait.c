@@ -1,13 +1,15 @@
 /* broker/fetch_wait.c - fetches that wait: parked for bytes or time, or away on an I/O thread.
  *
- * Owner: the reactor; news arrive from every thread under `news_lock`, one note in flight per reactor.
- * Layer: broker. Deliberately has no tick and no scan: a parked fetch costs nothing until its partition has news.
+ * Owner: the reactor; news arrive from every thread under `news_lock`, one note in flight per
+ * reactor. Layer: broker. Deliberately has no tick and no scan: a parked fetch costs nothing until
+ * its partition has news.
  *
  * Waiters, both sides (DESIGN 3):
  *   here:      set the reactor's bit in partition->waiters, full fence, read the ends again;
- *   appender:  publish the end, full fence, read the bits; the one who clears a bit adds the partition to that
- *              reactor's news. The bit is set again when the news are worked off and somebody still waits.
- * An end published before the bit was set is seen by the second reading; one published later sees the bit. */
+ *   appender:  publish the end, full fence, read the bits; the one who clears a bit adds the
+ * partition to that reactor's news. The bit is set again when the news are worked off and somebody
+ * still waits. An end published before the bit was set is seen by the second reading; one published
+ * later sees the bit. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +30,8 @@ static size_t bucket_of(const struct pst_fetch_shard *fs, const pst_partition *p
     return (size_t)pst_hash_u64((uint64_t)(uintptr_t)partition, fs->seed) & (fs->bucket_count - 1);
 }
 
-static pst_fetch_watch *find_watch(const struct pst_fetch_shard *fs, const pst_partition *partition) {
+static pst_fetch_watch *find_watch(const struct pst_fetch_shard *fs,
+                                   const pst_partition *partition) {
     pst_fetch_watch *watch = fs->buckets[bucket_of(fs, partition)];
     while (watch != NULL && watch->partition != partition) {
         watch = watch->next;
@@ -92,7 +95,8 @@ static void drop_watch(struct pst_fetch_shard *fs, pst_fetch_watch *watch) {
     }
     *link = watch->next;
     fs->watch_count--;
-    atomic_fetch_and_explicit(&watch->partition->waiters, ~own_bit(fs->shard), memory_order_relaxed);
+    atomic_fetch_and_explicit(&watch->partition->waiters, ~own_bit(fs->shard),
+                              memory_order_relaxed);
     pst_partition__unref(watch->partition);
     watch->partition = NULL;
     watch->next = fs->free_watches;
@@ -253,7 +257,8 @@ void pst_fetch__note_local(pst_shard *shard, pst_partition *partition) {
     }
 }
 
-/* Collects the fetches of a watch that can be answered now: answering unlinks, so it happens afterwards. */
+/* Collects the fetches of a watch that can be answered now: answering unlinks, so it happens
+ * afterwards. */
 static void look_at_watch(struct pst_fetch_shard *fs, pst_fetch_watch *watch, pst_list *ready) {
     set_bit(fs->shard, watch->partition);
     atomic_thread_fence(memory_order_seq_cst); /* pairs with pst_partition__wake */
@@ -406,6 +411,7 @@ int pst_fetch__create(pst_shard *shard) {
     pst_list_init(&fs->parked);
     pst_list_init(&fs->moving);
     pst_list_init(&fs->cold);
+    pst_list_init(&fs->lookups);
     fs->seed = pst_hash_u64((uint64_t)pst_monotonic_ns(), (uint64_t)(uintptr_t)fs);
     fs->wake.run = run_wake;
     fs->bucket_count = WATCH_BUCKETS_FIRST;
@@ -453,6 +459,7 @@ void pst_fetch__destroy(pst_shard *shard) {
     free_ops(&fs->parked);
     free_ops(&fs->moving);
     free_ops(&fs->cold);
+    pst_list_offsets__destroy_lookups(&fs->lookups);
     free_ops(&fs->free_ops);
     pst_fetch__sessions_of_shard_destroy(shard);
     news_clear(&fs->local);

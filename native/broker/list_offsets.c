@@ -1,14 +1,16 @@
-/* broker/list_offsets.c - ListOffsets 1-11: latest, earliest and the other special timestamps, and lookups by time.
+/* broker/list_offsets.c - ListOffsets 1-11: latest, earliest and the other special timestamps, and
+ * lookups by time.
  *
- * Owner: the connection's reactor; while timestamps are looked up, the operation belongs to an I/O thread (a lookup
- * may scan a segment). Layer: broker. Deliberately knows no replica and no tier: a client's replica id is ignored,
- * and the tiered specials answer as Kafka does for a topic without remote storage. */
+ * Owner: the connection's reactor; while timestamps are looked up, the operation belongs to an I/O
+ * thread (a lookup may scan a segment). Layer: broker. Deliberately knows no replica and no tier: a
+ * client's replica id is ignored, and the tiered specials answer as Kafka does for a topic without
+ * remote storage. */
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
-#include "broker/broker_private.h"
+#include "broker/fetch_private.h"
 #include "wire/api_keys.h"
 #include "wire/error_codes.h"
 
@@ -21,9 +23,9 @@ enum {
 enum {
     LATEST = -1,
     EARLIEST = -2,
-    MAX_TIMESTAMP = -3,         /* version 7 */
-    EARLIEST_LOCAL = -4,        /* version 8 */
-    LATEST_TIERED = -5,         /* version 9 */
+    MAX_TIMESTAMP = -3,           /* version 7 */
+    EARLIEST_LOCAL = -4,          /* version 8 */
+    LATEST_TIERED = -5,           /* version 9 */
     EARLIEST_PENDING_UPLOAD = -6, /* version 11 */
 };
 
@@ -32,23 +34,24 @@ typedef struct {
     int32_t topic;
     int32_t index;
     int32_t current_epoch;
-    int64_t timestamp;       /* asked; then answered */
+    int64_t timestamp; /* asked; then answered */
     int64_t offset;
     int32_t leader_epoch;
     int16_t error;
-    bool skip;               /* a second entry for the same partition */
-    pst_partition *lookup;   /* counted: the log is searched on an I/O thread */
+    bool skip;             /* a second entry for the same partition */
+    pst_partition *lookup; /* counted: the log is searched on an I/O thread */
 } list_part;
 
 /* Owner: as the operation. */
 typedef struct {
     uint32_t name_at;
     int16_t name_size;
-    int32_t first, count;    /* partitions; `count` counts those answered */
+    int32_t first, count; /* partitions; `count` counts those answered */
 } list_topic;
 
 /* Owner: the reactor, or the I/O thread while `job` is out. */
 typedef struct {
+    pst_list link; /* in shard->fetch->lookups while a job is out */
     pst_shard *shard;
     pst_exchange *exchange;
     int32_t correlation_id;
@@ -66,6 +69,7 @@ typedef struct {
 } list_op;
 
 static void destroy(list_op *op) {
+    pst_list_remove(&op->link);
     for (int32_t i = 0; i < op->part_count; i++) {
         pst_partition__unref(op->parts[i].lookup);
     }
@@ -115,7 +119,8 @@ static int keep_name(list_op *op, pst_slice name, uint32_t *at_out) {
 
 static pst_slice topic_name(const list_op *op, int32_t topic) {
     const list_topic *row = &op->topics[topic];
-    return pst_slice_of(op->names == NULL ? NULL : op->names + row->name_at, (size_t)row->name_size);
+    return pst_slice_of(op->names == NULL ? NULL : op->names + row->name_at,
+                        (size_t)row->name_size);
 }
 
 /* ---- parsing ---- */
@@ -146,7 +151,8 @@ static int parse(list_op *op, pst_reader *r) {
     for (int32_t i = 0; i < topics && pst_reader_ok(r); i++) {
         pst_slice name = pst_reader_any_string(r, op->flexible);
         PST_TRY(r->err);
-        PST_TRY(grow((void **)&op->topics, op->topic_count, &op->topic_capacity, sizeof *op->topics));
+        PST_TRY(
+            grow((void **)&op->topics, op->topic_count, &op->topic_capacity, sizeof *op->topics));
         list_topic *topic = &op->topics[op->topic_count];
         memset(topic, 0, sizeof *topic);
         topic->name_size = (int16_t)name.size;
@@ -169,12 +175,13 @@ static int parse(list_op *op, pst_reader *r) {
 
 static uint64_t part_hash(const list_op *op, const list_part *part, uint64_t seed) {
     pst_slice name = topic_name(op, part->topic);
-    return pst_hash_u64((uint64_t)(uint32_t)part->index, pst_hash_bytes(name.data, name.size, seed));
+    return pst_hash_u64((uint64_t)(uint32_t)part->index,
+                        pst_hash_bytes(name.data, name.size, seed));
 }
 
 static bool same_partition(const list_op *op, const list_part *a, const list_part *b) {
-    return a->index == b->index &&
-           (a->topic == b->topic || pst_slice_eq(topic_name(op, a->topic), topic_name(op, b->topic)));
+    return a->index == b->index && (a->topic == b->topic || pst_slice_eq(topic_name(op, a->topic),
+                                                                         topic_name(op, b->topic)));
 }
 
 static void answer_error(list_part *part, int16_t error) {
@@ -268,8 +275,9 @@ static void answer_now(const list_op *op, pst_partition *partition, list_part *p
     pst_log_get_offsets(partition->log, &offsets);
     switch (part->timestamp) {
         case LATEST:
-            answer(part, op->isolation == READ_COMMITTED ? offsets.last_stable : offsets.high_watermark, -1,
-                   partition->leader_epoch);
+            answer(part,
+                   op->isolation == READ_COMMITTED ? offsets.last_stable : offsets.high_watermark,
+                   -1, partition->leader_epoch);
             return;
         case EARLIEST:
         case EARLIEST_LOCAL:
@@ -327,12 +335,14 @@ static void look_up(const list_op *op, list_part *part) {
     int64_t timestamp = -1;
     pst_log_offsets offsets;
     pst_log_get_offsets(partition->log, &offsets);
-    int rc = part->timestamp == MAX_TIMESTAMP
-                 ? pst_log_max_timestamp(partition->log, &offset, &timestamp)
-                 : pst_log_offset_for_timestamp(partition->log, part->timestamp, &offset, &timestamp);
+    int rc =
+        part->timestamp == MAX_TIMESTAMP
+            ? pst_log_max_timestamp(partition->log, &offset, &timestamp)
+            : pst_log_offset_for_timestamp(partition->log, part->timestamp, &offset, &timestamp);
     if (rc < 0) {
         bool gone = atomic_load_explicit(&partition->deleted, memory_order_acquire);
-        answer_error(part, gone ? PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION : pst_broker__kafka_error(rc));
+        answer_error(part,
+                     gone ? PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION : pst_broker__kafka_error(rc));
         return;
     }
     int64_t end = op->isolation == READ_COMMITTED ? offsets.last_stable : offsets.high_watermark;
@@ -422,7 +432,8 @@ static void put_topic(uint8_t **at, const list_op *op, int32_t index) {
 /* A topic entry all of whose partitions were named before is left out. */
 static bool topic_answered(const list_op *op, int32_t index) {
     const list_topic *topic = &op->topics[index];
-    return topic->count > 0 || topic->first >= op->part_count || op->parts[topic->first].topic != index;
+    return topic->count > 0 || topic->first >= op->part_count ||
+           op->parts[topic->first].topic != index;
 }
 
 static void respond(list_op *op) {
@@ -432,7 +443,8 @@ static void respond(list_op *op) {
         topics += topic_answered(op, i) ? 1 : 0;
     }
     uint8_t *block = NULL;
-    if (pst_broker__respond_header(op->exchange, PST_API_LIST_OFFSETS, op->version, op->correlation_id) == 0) {
+    if (pst_broker__respond_header(op->exchange, PST_API_LIST_OFFSETS, op->version,
+                                   op->correlation_id) == 0) {
         block = pst_exchange_reserve(op->exchange, bound);
     }
     if (block == NULL) {
@@ -481,6 +493,13 @@ static void run_lookups(pst_job *job) {
     }
     pst_reactor_post(shard->reactor, &op->note);
     atomic_fetch_sub_explicit(&broker->io_active, 1, memory_order_release);
+    atomic_fetch_sub_explicit(&shard->fetch->cold_running, 1, memory_order_release);
+}
+
+void pst_list_offsets__destroy_lookups(pst_list *lookups) {
+    while (!pst_list_empty(lookups)) {
+        destroy(PST_CONTAINER_OF(lookups->next, list_op, link));
+    }
 }
 
 void pst_broker__list_offsets(pst_shard *shard, pst_request *request) {
@@ -489,6 +508,7 @@ void pst_broker__list_offsets(pst_shard *shard, pst_request *request) {
         pst_exchange_close_connection(request->exchange);
         return;
     }
+    pst_list_init(&op->link);
     op->shard = shard;
     op->exchange = request->exchange;
     op->correlation_id = request->correlation_id;
@@ -505,6 +525,8 @@ void pst_broker__list_offsets(pst_shard *shard, pst_request *request) {
     }
     op->job.run = run_lookups;
     op->note.run = run_done;
+    pst_list_push_back(&shard->fetch->lookups, &op->link);
     atomic_fetch_add_explicit(&shard->broker->io_active, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&shard->fetch->cold_running, 1, memory_order_relaxed);
     pst_iopool_submit(shard->broker->settings.iopool, &op->job);
 }

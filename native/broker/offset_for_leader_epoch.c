@@ -1,7 +1,9 @@
-/* broker/offset_for_leader_epoch.c - OffsetForLeaderEpoch 2-4: where an epoch ends, so that clients notice truncation.
+/* broker/offset_for_leader_epoch.c - OffsetForLeaderEpoch 2-4: where an epoch ends, so that clients
+ * notice truncation.
  *
- * Owner: the connection's reactor. Layer: broker. Answers at once from the epoch cache of each log; deliberately
- * allocates nothing: the body is read twice, first to validate and measure, then to answer. */
+ * Owner: the connection's reactor. Layer: broker. Answers at once from the epoch cache of each log;
+ * deliberately allocates nothing: the body is read twice, first to validate and measure, then to
+ * answer. */
 #include <endian.h>
 #include <string.h>
 
@@ -72,7 +74,8 @@ static int16_t look_up(const pst_topic *topic, int32_t index, int32_t current_ep
                                                        : PST_KAFKA_UNKNOWN_LEADER_EPOCH;
     }
     if (asked == partition->leader_epoch) {
-        pst_log_offsets offsets; /* the leader's own epoch ends where the log does, also while it is empty */
+        pst_log_offsets
+            offsets; /* the leader's own epoch ends where the log does, also while it is empty */
         pst_log_get_offsets(partition->log, &offsets);
         *epoch_out = asked;
         *end_out = offsets.log_end;
