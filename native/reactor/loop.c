@@ -26,6 +26,8 @@ bool pst_reactor_is_current(const pst_reactor *reactor) {
 /* ---- mailbox ---- */
 
 void pst_reactor_post(pst_reactor *reactor, pst_note *note) {
+    /* Once pushed, the note may run and lead to the net's end; destroy waits for posters that are still in here. */
+    atomic_fetch_add_explicit(&reactor->posters, 1, memory_order_relaxed);
     pst_note *head = atomic_load_explicit(&reactor->mailbox, memory_order_relaxed);
     do {
         note->next = head;
@@ -37,6 +39,7 @@ void pst_reactor_post(pst_reactor *reactor, pst_note *note) {
         ssize_t written = write(reactor->wake_fd, &one, sizeof one);
         PST_ASSERT(written == (ssize_t)sizeof one);
     }
+    atomic_fetch_sub_explicit(&reactor->posters, 1, memory_order_release);
 }
 
 void pst_reactor__drain_mailbox(pst_reactor *reactor) {

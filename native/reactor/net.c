@@ -1,6 +1,7 @@
 /* reactor/net.c - creates, stops and counts the reactors.
  *
  * Owner: the thread that created the net (the engine's). Layer: reactor. */
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,6 +181,11 @@ void pst_net_destroy(pst_net *net) {
             pst_reactor__drain_mailbox(reactor);
         }
         pst_reactor__set_current(NULL);
+    }
+    for (int i = 0; i < net->reactor_count; i++) {
+        while (atomic_load_explicit(&net->reactors[i].posters, memory_order_acquire) > 0) {
+            sched_yield();
+        }
     }
     pst_net__listeners_close(net);
     for (int i = 0; i < net->reactor_count; i++) {

@@ -280,6 +280,7 @@ struct pst_reactor { /* owner: its thread; PST_SHARED fields say otherwise */
     bool thread_started;
     PST_SHARED _Atomic(pst_note *) mailbox; /* newest first */
     PST_SHARED atomic_bool sleeping; /* set before the mailbox is checked; seq_cst pairs with post */
+    PST_SHARED atomic_int posters;   /* threads inside pst_reactor_post */
     PST_SHARED _Atomic uint64_t epoch;
     void *context;
     int64_t now_ms;
