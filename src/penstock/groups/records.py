@@ -268,6 +268,8 @@ def decode_group_value(data: bytes) -> GroupMetadataValue:
             member_id, instance_id, client_id, client_host, rebalance_timeout, session_timeout,
             subscription, assignment,
         ))
+    if flexible:
+        cursor.tagged()
     return GroupMetadataValue(protocol_type, generation, protocol, leader, timestamp, members)
 
 
