@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 
+from penstock.errors import ConfigError
 from penstock.groups import codes
 from penstock.groups.classic_group import (
-    COMPLETING, EMPTY, PREPARING, STABLE, ClassicGroup, subscription_topics,
+    COMPLETING,
+    EMPTY,
+    PREPARING,
+    STABLE,
+    ClassicGroup,
+    subscription_topics,
 )
 from penstock.groups.config import GroupSettings, read_settings
-from penstock.groups.deferred import Deferred
 from penstock.groups.memory import MemoryGroups
 from penstock.groups.state import JoinResult, SyncResult
-from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from penstock.groups.deferred import Deferred
 
 
 def subscription(*topics: str) -> bytes:
@@ -276,7 +284,8 @@ def test_a_rebalance_releases_who_waits_for_an_assignment() -> None:
     _, one = groups.enter()
     follower, two = groups.enter()
     groups.clock.advance(9_000)
-    assert one.done() and two.done()
+    assert one.done()
+    assert two.done()
     waiting = groups.sync(follower, 1)
     groups.enter()
     assert waiting.result().error == codes.REBALANCE_IN_PROGRESS
@@ -394,7 +403,7 @@ def test_a_static_member_that_comes_back_takes_its_place_without_a_rebalance() -
 
 def test_a_static_leader_that_comes_back_is_told_to_skip_the_assignment_from_version_9() -> None:
     groups = Groups()
-    one, _ = static_pair(groups)
+    static_pair(groups)
     back = groups.join(instance="one", version=9).result()
     assert back.skip_assignment
     assert back.leader == back.member_id
@@ -441,7 +450,7 @@ def test_two_clients_with_one_instance_id_fence_the_first_that_waits() -> None:
 
 def test_a_static_member_is_removed_by_its_session_or_by_its_instance_id() -> None:
     groups = Groups()
-    one, two = static_pair(groups)
+    one, _ = static_pair(groups)
     assert groups.leave(("", "nobody"), ("", "two"), ("", None)) == [
         codes.UNKNOWN_MEMBER_ID, codes.NONE, codes.UNKNOWN_MEMBER_ID,
     ]

@@ -14,7 +14,10 @@ Invariants (tests cite them):
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 EMPTY = "Empty"
 PREPARING = "PreparingRebalance"

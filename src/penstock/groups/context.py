@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from penstock.groups.coordinator import GroupCoordinator
-from penstock.groups.ports import OffsetsTopic, TopicView
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.groups.coordinator import GroupCoordinator
+    from penstock.groups.ports import OffsetsTopic, TopicView
 
 
 class GroupContext:

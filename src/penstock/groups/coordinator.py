@@ -16,27 +16,63 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from penstock.errors import PenstockError
 from penstock.groups import codes, records
 from penstock.groups.classic_group import (
-    PREPARING, STABLE, ClassicGroup, ClassicMember, Protocols, bytes_of,
+    PREPARING,
+    STABLE,
+    ClassicGroup,
+    ClassicMember,
+    Protocols,
+    bytes_of,
 )
-from penstock.groups.config import GroupSettings
 from penstock.groups.deferred import Deferred
 from penstock.groups.expiry import expired_offsets
 from penstock.groups.ports import (
-    ZERO_ID, Appended as AppendHandle, Clock, MemberTable, OffsetEntry, OffsetsLog, OffsetTable,
-    TimerHandle, Timers,
+    ZERO_ID,
+    Clock,
+    MemberTable,
+    OffsetEntry,
+    OffsetsLog,
+    OffsetTable,
+    TimerHandle,
+    Timers,
+)
+from penstock.groups.ports import (
+    Appended as AppendHandle,
 )
 from penstock.groups.state import (
-    Appended, CancelTimer, DropGroup, Effect, EndSession, Event, Join, JoinResult, Leave,
-    LeaveResult, Loaded, Reply, SessionExpired, StartSession, StartTimer, Sync, SyncResult, Unload,
-    WriteGroup, check_commit, check_heartbeat, step,
+    Appended,
+    CancelTimer,
+    DropGroup,
+    Effect,
+    EndSession,
+    Event,
+    Join,
+    JoinResult,
+    Leave,
+    LeaveResult,
+    Loaded,
+    Reply,
+    SessionExpired,
+    StartSession,
+    StartTimer,
+    Sync,
+    SyncResult,
+    Unload,
+    WriteGroup,
+    check_commit,
+    check_heartbeat,
+    step,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from penstock.groups.config import GroupSettings
 
 OFFSETS_TOPIC = "__consumer_offsets"
 
@@ -461,7 +497,7 @@ class GroupCoordinator:
 
     # -- effects --------------------------------------------------------------------------------
     def _dispatch(self, group: ClassicGroup, event: Event) -> None:
-        """Steps never nest: an event that an effect brings about waits for the effects before it."""
+        """Steps never nest: an event that an effect brings about waits its turn."""
         self._events.append((group, event))
         if self._stepping:
             return

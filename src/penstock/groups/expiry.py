@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from penstock.groups.classic_group import CONSUMER_PROTOCOL, STABLE, ClassicGroup
-from penstock.groups.ports import OffsetEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.groups.ports import OffsetEntry
 
 
 def expired_offsets(

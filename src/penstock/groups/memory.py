@@ -6,16 +6,20 @@ Purpose: unit and property tests now, the seeded simulator later. Nothing here i
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
 from itertools import count
+from typing import TYPE_CHECKING
 
 from penstock.errors import EngineError
+from penstock.groups.config import GroupSettings
 from penstock.groups.context import GroupContext
 from penstock.groups.coordinator import OFFSETS_TOPIC, GroupCoordinator, Record
-from penstock.groups.config import GroupSettings
 from penstock.groups.deferred import Deferred
-from penstock.groups.ports import RequestHeader
 from penstock.groups.tables import MemoryMemberTable, MemoryOffsetTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from penstock.groups.ports import RequestHeader
 
 
 class ManualTimer:
@@ -146,7 +150,7 @@ class MemoryTopics:
     def create(self) -> None:
         self.add(OFFSETS_TOPIC, self.offsets_partitions)
 
-    def endpoint(self, header: RequestHeader) -> tuple[int, str, int]:
+    def endpoint(self, _header: RequestHeader) -> tuple[int, str, int]:
         return 1, "localhost", 9092
 
 

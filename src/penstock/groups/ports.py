@@ -6,8 +6,10 @@ anything. Every method is called on the control loop's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 ZERO_ID = bytes(16)
 
@@ -110,7 +112,7 @@ class RecordCodec(Protocol):
     Encoded bytes begin with an int16: the version for a value, the record type for a key.
     """
 
-    def encode_record(self, name: str, version: int, message: Any) -> bytes: ...
+    def encode_record(self, name: str, version: int, message: Any, /) -> bytes: ...
 
     def decode_record(self, name: str, data: bytes) -> Any:
         """Raises ValueError for bytes that are not such a record."""
@@ -154,7 +156,7 @@ class OffsetsTopic(Protocol):
         """Create it with Kafka's settings (compact, `offsets.topic.*`); returns when it is
         published, or after starting what will publish it. Failures are the server's to report."""
 
-    def endpoint(self, header: RequestHeader) -> tuple[int, str, int]:
+    def endpoint(self, header: RequestHeader, /) -> tuple[int, str, int]:
         """(node id, host, port) of the coordinator, for the listener the request came through."""
 
 

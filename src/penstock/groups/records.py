@@ -274,9 +274,10 @@ def decode_group_value(data: bytes) -> GroupMetadataValue:
 
 
 class PlainRecordCodec:
-    """`ports.RecordCodec` in pure Python: the model for others, and what the tests use."""
+    """`ports.RecordCodec` in pure Python: the model for others, and what the tests use. It writes
+    the versions that Kafka 4.4 writes, whichever is asked for."""
 
-    def encode_record(self, name: str, version: int, message: Any) -> bytes:
+    def encode_record(self, name: str, _version: int, message: Any) -> bytes:
         if name == "OffsetCommitKey":
             return encode_offset_key(message.group, message.topic, message.partition)
         if name == "OffsetCommitValue":

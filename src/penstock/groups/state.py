@@ -21,15 +21,25 @@ in request order, so a lost one would block its connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from penstock.groups import codes
 from penstock.groups.classic_group import (
-    COMPLETING, DEAD, EMPTY, PREPARING, STABLE, ClassicGroup, ClassicMember, Protocols,
+    COMPLETING,
+    DEAD,
+    EMPTY,
+    PREPARING,
+    STABLE,
+    ClassicGroup,
+    ClassicMember,
+    Protocols,
 )
-from penstock.groups.config import GroupSettings
 from penstock.groups.records import GroupMetadataValue, MemberMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.groups.config import GroupSettings
 
 JOIN_TIMER = "join"
 SYNC_TIMER = "sync"
@@ -157,7 +167,7 @@ class StaticReplaced(NamedTuple):
     api_version: int
 
 
-Written = Union[Created, Emptied, Assigned, StaticReplaced]
+Written: TypeAlias = "Created | Emptied | Assigned | StaticReplaced"
 
 
 class Appended(NamedTuple):
@@ -167,10 +177,10 @@ class Appended(NamedTuple):
     error: int
 
 
-Event = Union[
-    Join, Sync, Leave, SessionExpired, InitialJoinTimer, JoinTimer, SyncTimer, Loaded, Unload,
-    Appended,
-]
+Event: TypeAlias = (
+    "Join | Sync | Leave | SessionExpired | InitialJoinTimer | JoinTimer | SyncTimer | Loaded"
+    " | Unload | Appended"
+)
 
 
 # -- effects -----------------------------------------------------------------------------------
@@ -211,7 +221,9 @@ class DropGroup(NamedTuple):
     """The group was never written: forget it."""
 
 
-Effect = Union[Reply, WriteGroup, StartTimer, CancelTimer, StartSession, EndSession, DropGroup]
+Effect: TypeAlias = (
+    "Reply | WriteGroup | StartTimer | CancelTimer | StartSession | EndSession | DropGroup"
+)
 
 
 class _Step:
@@ -360,17 +372,22 @@ def _join_known(at: _Step, join: Join) -> None:
         _reply(at, join.waiter, JoinResult(error, member_id=member_id))
 
     if group.state == DEAD:
-        return refuse(codes.COORDINATOR_NOT_AVAILABLE)
+        refuse(codes.COORDINATOR_NOT_AVAILABLE)
+        return
     if not group.supports(join.protocol_type, join.protocols):
-        return refuse(codes.INCONSISTENT_GROUP_PROTOCOL)
+        refuse(codes.INCONSISTENT_GROUP_PROTOCOL)
+        return
     if member_id in group.pending_joins:
         if join.instance_id is not None:
             # Static members never wait for an id.
-            return refuse(codes.UNKNOWN_SERVER_ERROR)
-        return _add_member(at, join, member_id)
+            refuse(codes.UNKNOWN_SERVER_ERROR)
+        else:
+            _add_member(at, join, member_id)
+        return
     error = check_member(group, member_id, join.instance_id)
     if error:
-        return refuse(error)
+        refuse(error)
+        return
     member = group.members[member_id]
     same = member.protocols == join.protocols
     if group.state == PREPARING or (group.state == COMPLETING and not same):
@@ -529,7 +546,7 @@ def _initial_join_timer(at: _Step, event: InitialJoinTimer) -> None:
         _complete_join(at)
 
 
-def _join_timer(at: _Step, event: JoinTimer) -> None:
+def _join_timer(at: _Step, _event: JoinTimer) -> None:
     if at.group.state == PREPARING:
         _complete_join(at)
 
@@ -742,7 +759,7 @@ def _static_written(at: _Step, what: StaticReplaced, error: int) -> None:
 
 
 # -- load and unload ---------------------------------------------------------------------------
-def _loaded(at: _Step, event: Loaded) -> None:
+def _loaded(at: _Step, _event: Loaded) -> None:
     group = at.group
     for member in group.members.values():
         at.effects.append(StartSession(member.member_id, member.session_timeout_ms))

@@ -7,9 +7,12 @@ with. The broker itself runs on the C ones, so that reactors can serve from them
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from penstock.groups.ports import OffsetEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class MemoryOffsetTable:

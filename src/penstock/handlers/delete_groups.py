@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
-from penstock.groups.context import GroupContext
+from typing import TYPE_CHECKING
+
 from penstock.groups.deferred import Deferred
-from penstock.groups.ports import RequestHeader
 from penstock.protocol.messages.delete_groups import (
-    DeletableGroupResult, DeleteGroupsRequest, DeleteGroupsResponse,
+    DeletableGroupResult,
+    DeleteGroupsRequest,
+    DeleteGroupsResponse,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
 
 
 def handle(
-    ctx: GroupContext, header: RequestHeader, request: DeleteGroupsRequest
+    ctx: GroupContext, _header: RequestHeader, request: DeleteGroupsRequest
 ) -> DeleteGroupsResponse | Deferred[DeleteGroupsResponse]:
     result = ctx.coordinator.delete_groups(request.groups_names)
     if result.done():

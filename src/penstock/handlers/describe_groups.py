@@ -6,13 +6,20 @@ GROUP_ID_NOT_FOUND with a message instead of a dead group (KIP-1043). Left out: 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
 from penstock.groups.classic_group import DEAD, STABLE, ClassicGroup
-from penstock.groups.context import GroupContext
-from penstock.groups.ports import RequestHeader
 from penstock.protocol.messages.describe_groups import (
-    DescribedGroup, DescribedGroupMember, DescribeGroupsRequest, DescribeGroupsResponse,
+    DescribedGroup,
+    DescribedGroupMember,
+    DescribeGroupsRequest,
+    DescribeGroupsResponse,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
 
 # What Kafka answers without an authorizer: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and
 # ALTER_CONFIGS of a group, as bits of AclOperation.

@@ -7,12 +7,18 @@ one that clients do not retry) and share coordinators (INVALID_REQUEST).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
-from penstock.groups.context import GroupContext
-from penstock.groups.ports import RequestHeader
 from penstock.protocol.messages.find_coordinator import (
-    Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
+    Coordinator,
+    FindCoordinatorRequest,
+    FindCoordinatorResponse,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
 
 GROUP = 0
 TRANSACTION = 1

@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from penstock.groups.context import GroupContext
-from penstock.groups.ports import RequestHeader
+from typing import TYPE_CHECKING
+
 from penstock.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
 
 
 def handle(
-    ctx: GroupContext, header: RequestHeader, request: HeartbeatRequest
+    ctx: GroupContext, _header: RequestHeader, request: HeartbeatRequest
 ) -> HeartbeatResponse:
     return HeartbeatResponse(
         error_code=ctx.coordinator.heartbeat(

@@ -7,13 +7,19 @@ a KIP-848 group with this request (that kind of group is not served yet).
 
 from __future__ import annotations
 
-from penstock.groups.context import GroupContext
+from typing import TYPE_CHECKING
+
 from penstock.groups.deferred import Deferred
-from penstock.groups.ports import RequestHeader
-from penstock.groups.state import JoinResult
 from penstock.protocol.messages.join_group import (
-    JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
+    JoinGroupRequest,
+    JoinGroupResponse,
+    JoinGroupResponseMember,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
+    from penstock.groups.state import JoinResult
 
 
 def handle(

@@ -6,13 +6,19 @@ Up to 2 one member and one code; 3 many members, also by instance id alone (KIP-
 
 from __future__ import annotations
 
-from penstock.groups.context import GroupContext
+from typing import TYPE_CHECKING
+
 from penstock.groups.deferred import Deferred
-from penstock.groups.ports import RequestHeader
-from penstock.groups.state import LeaveResult
 from penstock.protocol.messages.leave_group import (
-    LeaveGroupRequest, LeaveGroupResponse, MemberResponse,
+    LeaveGroupRequest,
+    LeaveGroupResponse,
+    MemberResponse,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
+    from penstock.groups.state import LeaveResult
 
 
 def handle(

@@ -6,17 +6,23 @@ ignore case. Left out: nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
 from penstock.groups.classic_group import ClassicGroup
-from penstock.groups.context import GroupContext
-from penstock.groups.ports import RequestHeader
 from penstock.protocol.messages.list_groups import (
-    ListedGroup, ListGroupsRequest, ListGroupsResponse,
+    ListedGroup,
+    ListGroupsRequest,
+    ListGroupsResponse,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
 
 
 def handle(
-    ctx: GroupContext, header: RequestHeader, request: ListGroupsRequest
+    ctx: GroupContext, _header: RequestHeader, request: ListGroupsRequest
 ) -> ListGroupsResponse:
     if ctx.coordinator.gate("") == codes.COORDINATOR_NOT_AVAILABLE:
         return ListGroupsResponse(error_code=codes.COORDINATOR_NOT_AVAILABLE, groups=[])

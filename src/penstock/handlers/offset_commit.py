@@ -7,15 +7,21 @@ epoch of KIP-848 groups, transactional commits (another request).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
-from penstock.groups.context import GroupContext
-from penstock.groups.coordinator import Commit
 from penstock.groups.deferred import Deferred
 from penstock.groups.ports import ZERO_ID, RequestHeader
 from penstock.protocol.messages.offset_commit import (
-    OffsetCommitRequest, OffsetCommitResponse, OffsetCommitResponsePartition,
+    OffsetCommitRequest,
+    OffsetCommitResponse,
+    OffsetCommitResponsePartition,
     OffsetCommitResponseTopic,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.coordinator import Commit
 
 
 def handle(

@@ -5,18 +5,24 @@ Left out: nothing.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
-from penstock.groups.context import GroupContext
 from penstock.groups.deferred import Deferred
-from penstock.groups.ports import RequestHeader
 from penstock.protocol.messages.offset_delete import (
-    OffsetDeleteRequest, OffsetDeleteResponse, OffsetDeleteResponsePartition,
+    OffsetDeleteRequest,
+    OffsetDeleteResponse,
+    OffsetDeleteResponsePartition,
     OffsetDeleteResponseTopic,
 )
 
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
+
 
 def handle(
-    ctx: GroupContext, header: RequestHeader, request: OffsetDeleteRequest
+    ctx: GroupContext, _header: RequestHeader, request: OffsetDeleteRequest
 ) -> OffsetDeleteResponse | Deferred[OffsetDeleteResponse]:
     known: list[tuple[str, list[int]]] = []
     for topic in request.topics:

@@ -1,22 +1,32 @@
 """OffsetFetch (key 9), versions 1-10: committed offsets of some partitions, or all of a group.
 
-2 adds null topics (all) and the code of the whole group, 5 the leader epoch, 7 RequireStable, 8 many
-groups at once, 10 topic ids. RequireStable changes nothing until transactions exist: every fetch
-already waits for the commits before it. Left out: member id and epoch of KIP-848 groups (9).
+2 adds null topics (all) and the code of the whole group, 5 the leader epoch, 7 RequireStable, 8
+many groups at once, 10 topic ids. RequireStable changes nothing until transactions exist: every
+fetch already waits for the commits before it. Left out: member id and epoch of KIP-848 groups (9).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
-from penstock.groups.context import GroupContext
 from penstock.groups.deferred import Deferred
 from penstock.groups.ports import ZERO_ID, OffsetEntry, RequestHeader
 from penstock.protocol.messages.offset_fetch import (
-    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic,
-    OffsetFetchRequestTopics, OffsetFetchResponse, OffsetFetchResponseGroup,
-    OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchRequest,
+    OffsetFetchRequestGroup,
+    OffsetFetchRequestTopic,
+    OffsetFetchRequestTopics,
+    OffsetFetchResponse,
+    OffsetFetchResponseGroup,
+    OffsetFetchResponsePartition,
+    OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 )
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
 
 _NO_OFFSET = -1
 

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from penstock.groups import codes
-from penstock.groups.context import GroupContext
 from penstock.groups.deferred import Deferred
-from penstock.groups.ports import RequestHeader
-from penstock.groups.state import SyncResult
 from penstock.protocol.messages.sync_group import SyncGroupRequest, SyncGroupResponse
+
+if TYPE_CHECKING:
+    from penstock.groups.context import GroupContext
+    from penstock.groups.ports import RequestHeader
+    from penstock.groups.state import SyncResult
 
 
 def handle(
