@@ -24,6 +24,7 @@ from penstock.server import Server
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+    from typing import Self
 
 # What an embedded broker sets unless it is told otherwise: a test should not wait three seconds
 # for members that may still come.
@@ -46,9 +47,9 @@ class Broker:
         self._server: Server | None = None
         self._pid = 0
 
-    # -- life -------------------------------------------------------------------------------------
-    def start(self) -> Broker:
-        """Blocks until clients are served. PenstockError when it cannot be; nothing stays behind."""
+    # -- life ----------------------------------------------------------------------------------
+    def start(self) -> Self:
+        """Blocks until clients are served. PenstockError when it cannot be; nothing stays."""
         self._check_process()
         if self._server is not None:
             raise PenstockError("the broker is running")
@@ -62,7 +63,7 @@ class Broker:
         self._pid = os.getpid()
         self._port = server.bound_ports[0]
         atexit.register(self._stop_at_exit)
-        alive = weakref.ref(self)
+        alive: weakref.ref[Broker] = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _abandon(alive, server))
         return self
 
@@ -88,7 +89,7 @@ class Broker:
             atexit.unregister(self._stop_at_exit)
             server.stop(graceful)
 
-    # -- what it is -------------------------------------------------------------------------------
+    # -- what it is ----------------------------------------------------------------------------
     @property
     def bootstrap_servers(self) -> str:
         """host:port, as `bootstrap.servers` wants it."""
@@ -114,8 +115,8 @@ class Broker:
         """Counters and gauges by name."""
         return self._running().statistics()
 
-    # -- with, async with ---------------------------------------------------------------------------
-    def __enter__(self) -> Broker:
+    # -- with, async with ----------------------------------------------------------------------
+    def __enter__(self) -> Self:
         return self if self._server is not None else self.start()
 
     def __exit__(
@@ -124,7 +125,7 @@ class Broker:
     ) -> None:
         self.stop()
 
-    async def astart(self) -> Broker:
+    async def astart(self) -> Self:
         """`start`, off the caller's event loop."""
         import asyncio
 
@@ -136,7 +137,7 @@ class Broker:
 
         await asyncio.to_thread(self.stop)
 
-    async def __aenter__(self) -> Broker:
+    async def __aenter__(self) -> Self:
         return self if self._server is not None else await self.astart()
 
     async def __aexit__(
@@ -145,7 +146,7 @@ class Broker:
     ) -> None:
         await self.astop()
 
-    # -- inside -------------------------------------------------------------------------------------
+    # -- inside --------------------------------------------------------------------------------
     def _configuration(self) -> dict[str, str]:
         if self._given_dir is None and self._temporary is None:
             self._temporary = tempfile.mkdtemp(prefix="penstock-")

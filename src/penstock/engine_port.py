@@ -48,7 +48,7 @@ COMPRESSION_ZSTD = 4
 class _Record:
     """Value object: keyword construction, equality and repr by its slots. Treat as frozen."""
 
-    __slots__ = ()
+    __slots__: tuple[str, ...] = ()
 
     def __init__(self, **fields: object) -> None:
         for name in self.__slots__:
@@ -143,7 +143,8 @@ class TopicUpsert(_Record):
     """Create a topic or replace what the image knows of it. Partitions that the topic already has
     keep their logs; new ones are opened (or created) lazily, at first use, in `log_dir_index`.
 
-    `partitions`: (index, leader_epoch, log_dir_index), dense from 0, in order. `topic_id`: 16 bytes.
+    `partitions`: (index, leader_epoch, log_dir_index), dense from 0, in order. `topic_id`: 16
+    bytes.
     """
 
     __slots__ = ("config", "is_internal", "name", "partitions", "topic_id")
@@ -297,13 +298,13 @@ class EnginePort(Protocol):
 
     def describe_log_dirs(self) -> list[LogDirInfo]: ...
 
-    # -- periodic work (queued to I/O threads; returns at once) ---------------------------------
+    # -- periodic work (queued to I/O threads; returns at once) --------------------------------
     def run_retention(self) -> None: ...
 
     def checkpoint(self) -> None:
         """Write recovery-point and log-start-offset checkpoints."""
 
-    # -- tables of the group coordinator (types: penstock.groups.ports) -------------------------
+    # -- tables of the group coordinator (types: penstock.groups.ports) ------------------------
     def offset_table(self) -> OffsetTable: ...
 
     def member_table(self) -> MemberTable: ...

@@ -66,7 +66,7 @@ class Server:
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    # -- life -------------------------------------------------------------------------------------
+    # -- life ----------------------------------------------------------------------------------
     def start(self) -> None:
         """Blocks until clients are served. PenstockError with one sentence when it cannot be."""
         warning = self.config.warning()
@@ -156,7 +156,7 @@ class Server:
         if self._engine is not None:
             self._engine.abandon_after_fork()
 
-    # -- what callers ask ---------------------------------------------------------------------------
+    # -- what callers ask ----------------------------------------------------------------------
     @property
     def bootstrap(self) -> str:
         """host:port of the first listener, as clients shall use it."""
@@ -178,7 +178,7 @@ class Server:
                 found[f"groups.{name}"] = value
         return found
 
-    # -- pieces of a start --------------------------------------------------------------------------
+    # -- pieces of a start ---------------------------------------------------------------------
     def _open_store(self) -> SqliteStore:
         import sqlite3
 
@@ -236,7 +236,7 @@ class Server:
             endpoints=self.endpoints, node_id=self.config.node_id,
         )
 
-    # -- the control loop ---------------------------------------------------------------------------
+    # -- the control loop ----------------------------------------------------------------------
     def _run_loop(self) -> None:
         try:
             import asyncio
@@ -276,8 +276,10 @@ class Server:
         """First work of the loop."""
         loop, engine = self._loop, self._engine
         topics, dispatcher = self._topics, self._dispatcher
-        assert loop is not None and engine is not None
-        assert topics is not None and dispatcher is not None
+        assert loop is not None
+        assert engine is not None
+        assert topics is not None
+        assert dispatcher is not None
         loop.add_reader(engine.eventfd(), dispatcher.drain)
         topics.on_created.append(self._topics_created)
         topics.on_deleted.append(self._topics_deleted)
@@ -304,7 +306,7 @@ class Server:
 
         loop.call_later(seconds, run)
 
-    # -- groups -------------------------------------------------------------------------------------
+    # -- groups --------------------------------------------------------------------------------
     def _group_context(self) -> GroupContext:
         """The group coordinator, built at first use, on the loop."""
         if self._groups is not None:
@@ -315,7 +317,9 @@ class Server:
         from penstock.handlers import group_glue as glue
 
         topics, engine, codec = self._topics, self._engine, self._codec
-        assert topics is not None and engine is not None and codec is not None
+        assert topics is not None
+        assert engine is not None
+        assert codec is not None
         assert self._loop is not None
         names = [
             "group.min.session.timeout.ms", "group.max.session.timeout.ms",

@@ -12,6 +12,8 @@ from penstock.errors import PenstockError
 from penstock.protocol.api_table import SUPPORTED
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from penstock.protocol.codec import MessageCodec
 
 _API_VERSIONS = 18
@@ -40,7 +42,7 @@ class AdminClient:
         self._correlation = 0
         self._versions: dict[int, tuple[int, int]] = {}
 
-    def __enter__(self) -> AdminClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

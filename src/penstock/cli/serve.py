@@ -24,7 +24,8 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 def serve(path: str | None, settings: Sequence[str]) -> int:
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        stream=sys.stderr, level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     from penstock.server import Server, describe_failure

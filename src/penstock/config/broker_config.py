@@ -59,7 +59,7 @@ class BrokerConfig:
             if row is not None:
                 parse_checked(name, row, raw)
 
-    # -- single values --------------------------------------------------------------------------
+    # -- single values -------------------------------------------------------------------------
     def get(self, name: str) -> Value:
         """The effective value of a known key, typed; KeyError for an unknown one."""
         if name not in self._parsed:
@@ -99,7 +99,7 @@ class BrokerConfig:
             self.dynamic_broker = dict(broker)
         self._parsed.clear()
 
-    # -- derived --------------------------------------------------------------------------------
+    # -- derived -------------------------------------------------------------------------------
     @property
     def node_id(self) -> int:
         if "node.id" not in self.static and self.static.get("broker.id", "-1").strip() != "-1":
@@ -166,7 +166,7 @@ class BrokerConfig:
             return value * factor if value >= 0 else -1
         return None
 
-    # -- what cannot work -------------------------------------------------------------------------
+    # -- what cannot work ----------------------------------------------------------------------
     def check_start(self) -> None:
         """ConfigError for a combination that must not start."""
         if self.durability == "fsync":

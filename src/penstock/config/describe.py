@@ -65,9 +65,7 @@ def _sources(names: Iterable[str], config: BrokerConfig, per_broker: bool) -> li
     layers.append((config.dynamic_default, SOURCE_DEFAULT_BROKER))
     layers.append((config.static, SOURCE_STATIC))
     for layer, source in layers:
-        for name in names:
-            if name in layer:
-                found.append(_synonym(name, layer[name], source))
+        found += [_synonym(name, layer[name], source) for name in names if name in layer]
     for name in names:
         row = BROKER_KEYS.get(name) or PENSTOCK_KEYS.get(name)
         if row is not None and row[1] is not None:

@@ -1,4 +1,6 @@
-"""Every group configuration of Apache Kafka 4.4.0: `name: (type, default, allowed, flags, synonym)`.
+"""Every group configuration of Apache Kafka 4.4.0.
+
+One row is `name: (type, default, allowed, flags, synonym)`.
 
 Columns as in topic_keys; `synonym` is the broker key that gives the default, None where Kafka has
 none. They are stored and described; the group types that read them come with a later release.

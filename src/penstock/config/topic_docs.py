@@ -47,8 +47,8 @@ TOPIC_DOCS: dict[str, str] = {
     "preallocate": "Whether a new segment's file is given its full space at once.",
     "remote.copy.lag.bytes": "Bytes a rolled segment may wait before it is copied to the remote "
     "tier.",
-    "remote.copy.lag.ms": "Milliseconds a rolled segment may wait before it is copied to the remote "
-    "tier.",
+    "remote.copy.lag.ms": "Milliseconds a rolled segment may wait before it is copied to the "
+    "remote tier.",
     "remote.log.copy.disable": "Whether copying to the remote tier is off; what is there stays.",
     "remote.log.delete.on.disable": "Whether the remote copy is deleted when tiering is switched "
     "off.",

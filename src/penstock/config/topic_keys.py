@@ -75,7 +75,10 @@ TOPIC_KEYS: dict[str, TopicRow] = {
     "retention.bytes": ("long", "-1", "", "e", (("log.retention.bytes", 1),)),
     "retention.ms": (
         "long", "604800000", "-1..", "e",
-        (("log.retention.ms", 1), ("log.retention.minutes", 60000), ("log.retention.hours", 3600000)),
+        (
+            ("log.retention.ms", 1), ("log.retention.minutes", 60000),
+            ("log.retention.hours", 3600000),
+        ),
     ),
     "segment.bytes": ("int", "1073741824", "1048576..", "e", (("log.segment.bytes", 1),)),
     "segment.index.bytes": ("int", "10485760", "4..", "e", (("log.index.size.max.bytes", 1),)),

@@ -80,10 +80,15 @@ def check(name: str, allowed: str, value: Value) -> None:
         _check_replicas(name, value)
     else:
         low, _, high = allowed.partition("..")
-        if low and value < type(value)(low):  # type: ignore[operator, arg-type]
+        assert isinstance(value, (int, float))
+        if low and value < _number(low):
             raise _refuse(name, value, f"Value must be at least {low}")
-        if high and value > type(value)(high):  # type: ignore[operator, arg-type]
+        if high and value > _number(high):
             raise _refuse(name, value, f"Value must be no more than {high}")
+
+
+def _number(text: str) -> int | float:
+    return float(text) if "." in text else int(text)
 
 
 def _check_replicas(name: str, value: Value) -> None:

@@ -51,7 +51,7 @@ async def _alter(ctx: Context, resource: AlterConfigsResource, validate_only: bo
         raise KafkaError(codes.INVALID_REQUEST, f"Unexpected resource type {kind}.")
     operations = [(one.name, plan.SET, one.value) for one in resource.configs]
 
-    def change_of(rules: resources.Rules) -> object:
+    def change_of(rules: resources.Rules) -> resources.Change:
         def change(present: Mapping[str, str]) -> dict[str, str]:
             new = plan.incremental({}, operations, rules.default_of, rules.is_list)
             rules.check(new, present)
@@ -59,4 +59,4 @@ async def _alter(ctx: Context, resource: AlterConfigsResource, validate_only: bo
 
         return change
 
-    await resources.alter(ctx, kind, resource.resource_name, change_of, validate_only)  # type: ignore[arg-type]
+    await resources.alter(ctx, kind, resource.resource_name, change_of, validate_only)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from penstock.handlers.context import Context
 
+    Operations = Sequence[tuple[str, int, str | None]]
+    Change = Callable[[Mapping[str, str]], dict[str, str]]
+
 TOPIC: Final = 2
 BROKER: Final = 4
 BROKER_LOGGER: Final = 8
@@ -29,8 +32,6 @@ CLIENT_METRICS: Final = 16
 GROUP: Final = 32
 KINDS: Final = (TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP)
 
-Operations = "Sequence[tuple[str, int, str | None]]"
-Change = "Callable[[Mapping[str, str]], dict[str, str]]"
 
 _LEVELS = {"TRACE": 5, "DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40, "FATAL": 50}
 _LOGGERS = {"root": "", "penstock": "penstock"}
@@ -134,7 +135,7 @@ async def alter(
             if kind == GROUP
             else "Subscription name can't be empty",
         )
-        rules = Rules(table.get, lambda new, old: _check_table(kind, new))
+        rules = Rules(table.get, lambda new, _: _check_table(kind, new))
         await ctx.topics.alter_resource_configs(
             stored, name, change_of(rules), validate_only=validate_only
         )
@@ -181,7 +182,7 @@ async def _alter_topic(
 
     rules = Rules(
         TOPIC_KEYS.get,
-        lambda new, old: plan.checked_topic_configs(new, ctx.config),
+        lambda new, _: plan.checked_topic_configs(new, ctx.config),
         lambda key: plan.topic_key_default(key, ctx.config),
     )
     await ctx.topics.alter_topic_configs(name, change_of(rules), validate_only=validate_only)

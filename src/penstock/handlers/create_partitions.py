@@ -21,12 +21,13 @@ async def handle(
     ctx: Context, header: RequestHeader, request: CreatePartitionsRequest
 ) -> CreatePartitionsResponse:
     names = [topic.name for topic in request.topics]
-    results: list[CreatePartitionsTopicResult] = []
-    for name in dict.fromkeys(name for name in names if names.count(name) > 1):
-        results.append(_result(name, codes.INVALID_REQUEST, "Duplicate topic name."))
+    results = [
+        _result(name, codes.INVALID_REQUEST, "Duplicate topic name.")
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1)
+    ]
     for topic in request.topics:
         if names.count(topic.name) == 1:
-            results.append(await _grow(ctx, topic, request.validate_only))
+            results.append(await _grow(ctx, topic, request.validate_only))  # noqa: PERF401
     return CreatePartitionsResponse(results=results)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.config.describe import Entry
 from penstock.errors import KafkaError
 from penstock.handlers.config_resources import TOPIC, entries_of
 from penstock.protocol.messages.describe_configs import (
@@ -21,6 +20,7 @@ from penstock.protocol.messages.describe_configs import (
 )
 
 if TYPE_CHECKING:
+    from penstock.config.describe import Entry
     from penstock.handlers.context import Context, RequestHeader
 
 

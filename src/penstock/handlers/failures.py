@@ -154,6 +154,17 @@ def _delete_groups(m: ModuleType, header: RequestHeader, request: Any, code: int
     )
 
 
+def _describe_topic_partitions(
+    m: ModuleType, header: RequestHeader, request: Any, code: int
+) -> Any:
+    return m.DescribeTopicPartitionsResponse(
+        topics=[
+            m.DescribeTopicPartitionsResponseTopic(name=one.name, error_code=code)
+            for one in request.topics
+        ]
+    )
+
+
 _SPECIAL: dict[str, Any] = {
     "create_topics": _create_topics,
     "delete_topics": _delete_topics,
@@ -162,6 +173,7 @@ _SPECIAL: dict[str, Any] = {
     "describe_configs": _describe_configs,
     "alter_configs": _alter_configs,
     "incremental_alter_configs": _alter_configs,
+    "describe_topic_partitions": _describe_topic_partitions,
     "find_coordinator": _find_coordinator,
     "offset_commit": _offset_commit,
     "offset_fetch": _offset_fetch,

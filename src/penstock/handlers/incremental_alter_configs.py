@@ -53,7 +53,7 @@ async def _alter(ctx: Context, resource: AlterConfigsResource, validate_only: bo
         resources.alter_loggers(operations, validate_only)
         return
 
-    def change_of(rules: resources.Rules) -> object:
+    def change_of(rules: resources.Rules) -> resources.Change:
         def change(present: Mapping[str, str]) -> dict[str, str]:
             new = plan.incremental(present, operations, rules.default_of, rules.is_list)
             rules.check(new, present)
@@ -61,4 +61,4 @@ async def _alter(ctx: Context, resource: AlterConfigsResource, validate_only: bo
 
         return change
 
-    await resources.alter(ctx, kind, resource.resource_name, change_of, validate_only)  # type: ignore[arg-type]
+    await resources.alter(ctx, kind, resource.resource_name, change_of, validate_only)

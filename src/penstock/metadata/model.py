@@ -61,7 +61,7 @@ def decode_topic(data: bytes) -> Topic:
     for leader, epoch, partition_epoch, replicas, isr, log_dir in document["partitions"]:
         key = (leader, epoch, partition_epoch, tuple(replicas), tuple(isr), log_dir)
         if key not in same:
-            same[key] = Partition(*key)  # type: ignore[arg-type]
+            same[key] = Partition(*key)
         partitions.append(same[key])
     return Topic(
         name=document["name"], topic_id=id_from_text(document["id"]),

@@ -76,10 +76,8 @@ def plan_create(
             f"Topic '{spec.name}' collides with existing topic: {other}",
         )
     configs = _new_configs(spec, config)
-    if spec.assignments:
-        replicas = _assigned(spec, brokers)
-    else:
-        replicas = _placed(spec, config, brokers)
+    manual = bool(spec.assignments)
+    replicas = _assigned(spec, brokers) if manual else _placed(spec, config, brokers)
     partitions = tuple(_partition(one, choose_dir()) for one in replicas)
     return Topic(name=spec.name, topic_id=new_id(), partitions=partitions, configs=configs)
 
@@ -282,8 +280,8 @@ def incremental(
             for item in _split(value):
                 if kind == APPEND and item not in items:
                     items.append(item)
-                elif kind == SUBTRACT and item in items:
-                    items.remove(item)
+                elif kind == SUBTRACT:
+                    items = [one for one in items if one != item]
             new[name] = ",".join(items)
         else:
             raise KafkaError(codes.INVALID_REQUEST, f"Unknown operation type {kind}")

@@ -58,8 +58,10 @@ class TopicService:
         self._dir_counts = [0] * max(1, len(config.log_dirs))
         self._log_configs: dict[tuple[tuple[str, str], ...], TopicLogConfig] = {}
 
-    # -- start ------------------------------------------------------------------------------------
-    def load(self, topics: Iterable[KV], deleting: Iterable[KV], configs: Iterable[KV]) -> list[Any]:
+    # -- start ---------------------------------------------------------------------------------
+    def load(
+        self, topics: Iterable[KV], deleting: Iterable[KV], configs: Iterable[KV]
+    ) -> list[Any]:
         """Take over what the store has; the deltas to publish. Called before the loop runs."""
         for entry in configs:
             kind, _, name = entry.key[len(CONFIG_PREFIX) :].decode().partition("/")
@@ -81,7 +83,7 @@ class TopicService:
         for at in range(0, len(deleting), _OPS_PER_TXN):
             await self._store.txn((), [Delete(kv.key) for kv in deleting[at : at + _OPS_PER_TXN]])
 
-    # -- topics -----------------------------------------------------------------------------------
+    # -- topics --------------------------------------------------------------------------------
     async def create_topics(
         self, specs: Sequence[NewTopic], *, validate_only: bool = False
     ) -> list[Topic | KafkaError]:
@@ -240,7 +242,7 @@ class TopicService:
         if specs:
             await self.create_topics(specs)
 
-    # -- configuration of other resources -----------------------------------------------------------
+    # -- configuration of other resources ------------------------------------------------------
     async def alter_resource_configs(
         self, kind: str, name: str, change: Callable[[Mapping[str, str]], dict[str, str]],
         *, validate_only: bool = False,
@@ -269,7 +271,7 @@ class TopicService:
         )
         self._log_configs.clear()
 
-    # -- inside -------------------------------------------------------------------------------------
+    # -- inside --------------------------------------------------------------------------------
     def _mutation(self) -> asyncio.Lock:
         if self._lock is None:
             import asyncio

@@ -81,7 +81,7 @@ class SqliteStore:
         for at in range(0, len(stale), MAX_OPERATIONS):
             self.txn_now((), [Delete(key) for (key,) in stale[at : at + MAX_OPERATIONS]])
 
-    # -- synchronous half: at start, and inside the writer thread ---------------------------------
+    # -- synchronous half: at start, and inside the writer thread ------------------------------
     @property
     def revision(self) -> int:
         return self._rev
@@ -186,7 +186,7 @@ class SqliteStore:
                 found.setdefault(rev, []).append(Change(key, value))
         return [Batch(rev, tuple(changes)) for rev, changes in found.items()]
 
-    # -- asynchronous half --------------------------------------------------------------------------
+    # -- asynchronous half ---------------------------------------------------------------------
     def _submit(self, job: Callable[[], Any]) -> asyncio.Future[Any]:
         from asyncio import get_running_loop
 
@@ -265,7 +265,7 @@ class SqliteStore:
         finally:
             self._watchers.pop(token, None)
 
-    async def session(self, ttl: float) -> _SqliteSession:
+    async def session(self, ttl: float) -> _SqliteSession:  # noqa: ARG002 (the process is it)
         import asyncio
 
         self._leases += 1
