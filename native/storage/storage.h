@@ -38,6 +38,10 @@ int pst_storage_close(pst_storage *storage, bool clean);
  * (write aside, fsync, rename, fsync the directory). I/O thread or control thread. */
 int pst_storage_checkpoint(pst_storage *storage);
 
+/* In a forked child, where the storage stays the parent's: closes the descriptors of the locks, and nothing else. An OFD
+ * lock would otherwise outlive the parent in its children. */
+void pst_storage_abandon(pst_storage *storage);
+
 bool pst_storage_dir_online(pst_storage *storage, int dir_index);
 
 typedef struct {
