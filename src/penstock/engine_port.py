@@ -20,13 +20,11 @@ to the thread rule. The eventfd stays valid until the engine object is released.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Sequence
-
-    from penstock.groups.ports import MemberTable, OffsetTable
 
 # Values of TopicLogConfig.cleanup_policy (bits); 0 keeps everything for ever.
 CLEANUP_DELETE = 1
@@ -304,10 +302,10 @@ class EnginePort(Protocol):
     def checkpoint(self) -> None:
         """Write recovery-point and log-start-offset checkpoints."""
 
-    # -- tables of the group coordinator (types: penstock.groups.ports) ------------------------
-    def offset_table(self) -> OffsetTable: ...
+    # -- tables of the group coordinator: OffsetTable, MemberTable of groups.ports ------------------
+    def offset_table(self) -> Any: ...
 
-    def member_table(self) -> MemberTable: ...
+    def member_table(self) -> Any: ...
 
     def statistics(self) -> dict[str, int]:
         """Counters and gauges by name."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memory_engine import MemoryEngine
 
@@ -16,6 +15,9 @@ from penstock.handlers.context import Context, RequestHeader
 from penstock.metadata.producer_ids import ProducerIds
 from penstock.metadata.service import TopicService
 from penstock.metadata.sqlite_store import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Bench:

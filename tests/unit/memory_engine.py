@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from penstock.engine_port import (
     ClusterUpdate,
@@ -19,6 +19,9 @@ from penstock.engine_port import (
 )
 from penstock.errors import EngineError, StartError
 from penstock.groups.tables import MemoryMemberTable, MemoryOffsetTable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UNKNOWN_TOPIC = 3
 OUT_OF_RANGE = 1
@@ -82,7 +85,9 @@ class MemoryEngine:
     def offer(self, api_key: int, api_version: int, frame: Any, **fields: Any) -> int:
         """Queue a request; its token."""
         self._tokens += 1
-        values = {"client_host": "127.0.0.1", "listener": "PLAINTEXT", "principal": "User:ANONYMOUS"}
+        values = {
+            "client_host": "127.0.0.1", "listener": "PLAINTEXT", "principal": "User:ANONYMOUS",
+        }
         values.update(fields)
         self._queue.append(
             ControlRequest(
@@ -96,10 +101,8 @@ class MemoryEngine:
         return self._eventfd
 
     def drain(self, limit: int = 256) -> list[ControlRequest]:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._eventfd)
-        except BlockingIOError:
-            pass
         taken, self._queue = self._queue[:limit], self._queue[limit:]
         if self._queue:
             os.eventfd_write(self._eventfd, 1)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from penstock import __version__
 from penstock.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

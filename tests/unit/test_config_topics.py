@@ -6,8 +6,8 @@ import pytest
 
 from penstock.config.broker_config import BrokerConfig
 from penstock.config.describe import topic_entries
-from penstock.config.topic_config import log_config, validate_topic_config
 from penstock.errors import ConfigError
+from penstock.metadata.topic_config import log_config, validate_topic_config
 
 BROKER = BrokerConfig({})
 
@@ -24,33 +24,33 @@ KAFKA_SAYS = [
     ),
     (
         {"cleanup.policy": "foo"},
-        "Invalid value foo for configuration cleanup.policy: String must be one of: compact, "
-        "delete",
+        ("Invalid value foo for configuration cleanup.policy: String must be one of: compact, "
+        "delete"),
     ),
     (
         {"compression.type": "foo"},
-        "Invalid value foo for configuration compression.type: String must be one of: "
-        "uncompressed, zstd, lz4, snappy, gzip, producer",
+        ("Invalid value foo for configuration compression.type: String must be one of: "
+        "uncompressed, zstd, lz4, snappy, gzip, producer"),
     ),
     (
         {"compression.gzip.level": "11"},
-        "Invalid value 11 for configuration compression.gzip.level: Value must be between 1 and 9 "
-        "or equal to -1",
+        ("Invalid value 11 for configuration compression.gzip.level: Value must be between 1 and 9 "
+        "or equal to -1"),
     ),
     (
         {"compression.zstd.level": "100"},
-        "Invalid value 100 for configuration compression.zstd.level: Value must be no more than "
-        "22",
+        ("Invalid value 100 for configuration compression.zstd.level: Value must be no more than "
+        "22"),
     ),
     (
         {"preallocate": "maybe"},
-        "Invalid value maybe for configuration preallocate: Expected value to be either true or "
-        "false",
+        ("Invalid value maybe for configuration preallocate: Expected value to be either true or "
+        "false"),
     ),
     (
         {"min.cleanable.dirty.ratio": "2"},
-        "Invalid value 2.0 for configuration min.cleanable.dirty.ratio: Value must be no more "
-        "than 1",
+        ("Invalid value 2.0 for configuration min.cleanable.dirty.ratio: Value must be no more "
+        "than 1"),
     ),
     (
         {"retention.ms": "-2"},
@@ -58,14 +58,14 @@ KAFKA_SAYS = [
     ),
     (
         {"leader.replication.throttled.replicas": "x"},
-        "Invalid value [x] for configuration leader.replication.throttled.replicas: "
+        ("Invalid value [x] for configuration leader.replication.throttled.replicas: "
         "leader.replication.throttled.replicas must be the literal '*' or a list of replicas in "
-        "the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],...",
+        "the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."),
     ),
     (
         {"remote.storage.enable": "true"},
-        "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with "
-        "remote log storage.",
+        ("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with "
+        "remote log storage."),
     ),
     (
         {"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "5"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from control_bench import Bench
@@ -13,6 +13,9 @@ from penstock.protocol.messages import alter_configs as ac
 from penstock.protocol.messages import describe_configs as dc
 from penstock.protocol.messages import incremental_alter_configs as ia
 from penstock.protocol.messages import list_config_resources as lr
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOPIC, BROKER, LOGGER, METRICS, GROUP = 2, 4, 8, 16, 32
 
@@ -131,8 +134,8 @@ def test_what_cannot_be_described(
         ),
         (
             BROKER, "", "listeners", "PLAINTEXT://:1", codes.INVALID_REQUEST,
-            "Cannot update these configs at default cluster level, broker id must be specified: "
-            "[listeners]",
+            ("Cannot update these configs at default cluster level, broker id must be specified: "
+            "[listeners]"),
         ),
         (
             BROKER, "", "min.insync.replicas", "0", codes.INVALID_REQUEST,

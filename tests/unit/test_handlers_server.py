@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
 from importlib import import_module
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from memory_engine import MemoryEngine, ObjectCodec
@@ -24,6 +22,10 @@ from penstock.protocol.messages import find_coordinator as fc
 from penstock.protocol.messages import init_producer_id as ip
 from penstock.protocol.messages import metadata as md
 from penstock.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 class Running:

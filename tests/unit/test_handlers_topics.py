@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from control_bench import Bench
@@ -19,6 +19,9 @@ from penstock.protocol.messages import describe_log_dirs as dl
 from penstock.protocol.messages import describe_topic_partitions as dtp
 from penstock.protocol.messages import init_producer_id as ip
 from penstock.protocol.messages import metadata as md
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture

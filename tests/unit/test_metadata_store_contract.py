@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from penstock.metadata.sqlite_store import SqliteStore
 from penstock.metadata.store import Batch, Change, Compacted, Delete, Get, Guard, MetaStore, Put
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Body = Callable[[MetaStore], Coroutine[Any, Any, None]]
 

@@ -28,16 +28,19 @@ def index_of(*present: str) -> TopicIndex:
 
 
 REFUSED = [
-    (NewTopic(name="."), codes.INVALID_TOPIC_EXCEPTION, "Topic name is invalid: '.' is not allowed"),
+    (
+        NewTopic(name="."), codes.INVALID_TOPIC_EXCEPTION,
+        "Topic name is invalid: '.' is not allowed",
+    ),
     (
         NewTopic(name="a b"), codes.INVALID_TOPIC_EXCEPTION,
-        "Topic name is invalid: 'a b' contains one or more characters other than ASCII "
-        "alphanumerics, '.', '_' and '-'",
+        ("Topic name is invalid: 'a b' contains one or more characters other than ASCII "
+        "alphanumerics, '.', '_' and '-'"),
     ),
     (
         NewTopic(name="a" * 250), codes.INVALID_TOPIC_EXCEPTION,
-        f"Topic name is invalid: the length of '{'a' * 250}' is longer than the max allowed "
-        "length 249",
+        (f"Topic name is invalid: the length of '{'a' * 250}' is longer than the max allowed "
+        "length 249"),
     ),
     (NewTopic(name="tt"), codes.TOPIC_ALREADY_EXISTS, "Topic 'tt' already exists."),
     (
@@ -50,9 +53,9 @@ REFUSED = [
     ),
     (
         NewTopic(name="x", partitions=1, replication_factor=3), codes.INVALID_REPLICATION_FACTOR,
-        "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot "
+        ("Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot "
         "be reached because only 1 broker(s) are registered or some brokers have all their log "
-        "directories cordoned.",
+        "directories cordoned."),
     ),
     (
         NewTopic(name="x", replication_factor=0), codes.INVALID_REPLICATION_FACTOR,

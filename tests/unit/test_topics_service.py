@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from control_bench import Bench
@@ -20,6 +19,10 @@ from penstock.metadata.producer_ids import BLOCK_SIZE, ProducerIds
 from penstock.metadata.service import DELETING_PREFIX, TOPIC_PREFIX, TopicService
 from penstock.metadata.store import Put
 from penstock.protocol import errors_table as codes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture

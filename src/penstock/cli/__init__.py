@@ -35,8 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     import argparse
 
+    def fixed_width(prog: str) -> argparse.HelpFormatter:
+        # Without a width argparse imports shutil, and with it every compression module.
+        return argparse.HelpFormatter(prog, width=98)
+
     parser = argparse.ArgumentParser(
-        prog="penstock", description="An event broker for every Apache Kafka client."
+        prog="penstock", description="An event broker for every Apache Kafka client.",
+        formatter_class=fixed_width,
     )
     parser.add_argument("--version", action="version", version=f"penstock {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

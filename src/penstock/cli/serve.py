@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from penstock import __version__
@@ -17,9 +18,24 @@ from penstock.config.broker_config import load
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def _asyncio_without_tls() -> Iterator[None]:
+    """asyncio is imported during the start, and would load OpenSSL, which nothing in this process
+    uses through asyncio: a fifth of its import time and some megabytes. Python allows for a
+    missing ssl module; a later import of ssl works as ever."""
+    if "asyncio" in sys.modules or "ssl" in sys.modules:
+        yield
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["ssl"]
 
 
 def serve(path: str | None, settings: Sequence[str]) -> int:
@@ -33,7 +49,8 @@ def serve(path: str | None, settings: Sequence[str]) -> int:
     try:
         config = load(path, settings, os.environ)
         server = Server(config)
-        server.start()
+        with _asyncio_without_tls():
+            server.start()
     except (PenstockError, OSError) as error:
         print(f"penstock: {describe_failure(error)}", file=sys.stderr)
         return 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.config.topic_config import effective_value
 from penstock.errors import EngineError
+from penstock.metadata.topic_config import effective_value
 from penstock.protocol import errors_table as codes
 from penstock.protocol.messages.delete_records import (
     DeleteRecordsPartitionResult,

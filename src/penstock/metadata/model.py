@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from json import dumps, loads
+from functools import lru_cache
+from json import JSONEncoder, loads
 from typing import TYPE_CHECKING
 
 from penstock.metadata.names import INTERNAL_TOPICS, collision_key, id_from_text, id_text
@@ -42,6 +43,18 @@ class Topic:
         return len(self.partitions[0].replicas) if self.partitions else 0
 
 
+@lru_cache(maxsize=1024)
+def shared_partition(
+    leader: int, leader_epoch: int, partition_epoch: int, replicas: tuple[int, ...],
+    isr: tuple[int, ...], log_dir: int,
+) -> Partition:
+    """A Partition; equal ones are one object, for most of many thousands are equal."""
+    return Partition(leader, leader_epoch, partition_epoch, replicas, isr, log_dir)
+
+
+_encode = JSONEncoder(separators=(",", ":")).encode
+
+
 def encode_topic(topic: Topic) -> bytes:
     partitions = [
         [one.leader, one.leader_epoch, one.partition_epoch, one.replicas, one.isr, one.log_dir]
@@ -51,21 +64,18 @@ def encode_topic(topic: Topic) -> bytes:
         "id": id_text(topic.topic_id), "name": topic.name,
         "partitions": partitions, "configs": dict(topic.configs),
     }
-    return dumps(document, separators=(",", ":")).encode()
+    return _encode(document).encode()
 
 
 def decode_topic(data: bytes) -> Topic:
     document = loads(data)
-    same: dict[tuple[object, ...], Partition] = {}
-    partitions = []
-    for leader, epoch, partition_epoch, replicas, isr, log_dir in document["partitions"]:
-        key = (leader, epoch, partition_epoch, tuple(replicas), tuple(isr), log_dir)
-        if key not in same:
-            same[key] = Partition(*key)
-        partitions.append(same[key])
+    partitions = tuple(
+        shared_partition(leader, epoch, partition_epoch, tuple(replicas), tuple(isr), log_dir)
+        for leader, epoch, partition_epoch, replicas, isr, log_dir in document["partitions"]
+    )
     return Topic(
         name=document["name"], topic_id=id_from_text(document["id"]),
-        partitions=tuple(partitions), configs=document["configs"],
+        partitions=partitions, configs=document["configs"],
     )
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.config.topic_config import validate_topic_config
 from penstock.config.topic_keys import TOPIC_KEYS
 from penstock.config.values import to_text
 from penstock.errors import ConfigError, KafkaError
-from penstock.metadata.model import Partition, Topic, TopicIndex
+from penstock.metadata.model import Partition, Topic, TopicIndex, shared_partition
 from penstock.metadata.names import CLUSTER_METADATA_TOPIC, name_problem
+from penstock.metadata.topic_config import validate_topic_config
 from penstock.protocol import errors_table as codes
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def plan_create(
 
 
 def _partition(replicas: tuple[int, ...], log_dir: int) -> Partition:
-    return Partition(replicas[0], 0, 0, replicas, replicas, log_dir)
+    return shared_partition(replicas[0], 0, 0, replicas, replicas, log_dir)
 
 
 def _new_configs(spec: NewTopic, config: BrokerConfig) -> dict[str, str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
-from penstock.config.topic_config import log_config
 from penstock.engine_port import TopicLogConfig, TopicRemove, TopicUpsert
 from penstock.errors import KafkaError
 from penstock.metadata import plan
@@ -19,6 +18,7 @@ from penstock.metadata.model import Topic, TopicIndex, decode_topic, encode_topi
 from penstock.metadata.names import INTERNAL_TOPICS, OFFSETS_TOPIC, id_text, new_topic_id
 from penstock.metadata.plan import NewTopic
 from penstock.metadata.store import Delete, Put
+from penstock.metadata.topic_config import log_config
 from penstock.protocol import errors_table as codes
 
 if TYPE_CHECKING:
