@@ -52,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting over all others"
     )
-    topics = commands.add_parser("topics", help="create, list, describe and delete topics")
+    topics = commands.add_parser(
+        "topics", help="create, list, describe and delete topics", formatter_class=fixed_width
+    )
     actions = topics.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = _action(actions, "create", "create a topic", names="+")
     create.add_argument("--partitions", type=int, default=-1, metavar="N")
