@@ -14,7 +14,6 @@ Invariants (tests cite them):
 
 from __future__ import annotations
 
-import uuid
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
@@ -268,7 +267,7 @@ class GroupCoordinator:
             group = self._new_group(group_id)
         if not isinstance(group, ClassicGroup):
             return Deferred.of(JoinResult(codes.INCONSISTENT_GROUP_PROTOCOL))
-        new_id = "" if member_id else f"{instance_id or client_id}-{uuid.uuid4()}"
+        new_id = "" if member_id else _new_member_id(instance_id or client_id)
         waiter: Deferred[JoinResult] = Deferred()
         self._dispatch(group, Join(
             waiter, member_id, instance_id, client_id, client_host, session_timeout_ms,
@@ -754,6 +753,14 @@ def group_from_record(
             group.leader = value.leader
     group.subscribed = group.subscribed_topics()
     return group
+
+
+def _new_member_id(prefix: str) -> str:
+    """As Kafka makes them: the instance id or the client id, and a random UUID."""
+    # Imported at the first join: the module is slow to load, and a start needs none of it.
+    from uuid import uuid4
+
+    return f"{prefix}-{uuid4()}"
 
 
 class _Outcome:
