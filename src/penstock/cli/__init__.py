@@ -34,17 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     import argparse
+    from functools import partial
 
     def fixed_width(prog: str) -> argparse.HelpFormatter:
         # Without a width argparse imports shutil, and with it every compression module.
         return argparse.HelpFormatter(prog, width=98)
 
-    parser = argparse.ArgumentParser(
-        prog="penstock", description="An event broker for every Apache Kafka client.",
-        formatter_class=fixed_width,
-    )
+    make = partial(argparse.ArgumentParser, formatter_class=fixed_width)
+    parser = make(prog="penstock", description="An event broker for every Apache Kafka client.")
     parser.add_argument("--version", action="version", version=f"penstock {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=make
+    )
     serve = commands.add_parser("serve", help="run a broker")
     serve.add_argument(
         "properties", nargs="?", metavar="server.properties", help="configuration, Kafka's format"
@@ -52,10 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting over all others"
     )
-    topics = commands.add_parser(
-        "topics", help="create, list, describe and delete topics", formatter_class=fixed_width
+    topics = commands.add_parser("topics", help="create, list, describe and delete topics")
+    actions = topics.add_subparsers(
+        dest="action", required=True, metavar="ACTION", parser_class=make
     )
-    actions = topics.add_subparsers(dest="action", required=True, metavar="ACTION")
     create = _action(actions, "create", "create a topic", names="+")
     create.add_argument("--partitions", type=int, default=-1, metavar="N")
     create.add_argument("--replication-factor", type=int, default=-1, metavar="N")
