@@ -7,7 +7,7 @@ need when they run.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock import __version__
 
@@ -34,17 +34,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     import argparse
-    from functools import partial
 
     def fixed_width(prog: str) -> argparse.HelpFormatter:
         # Without a width argparse imports shutil, and with it every compression module.
         return argparse.HelpFormatter(prog, width=98)
 
-    make = partial(argparse.ArgumentParser, formatter_class=fixed_width)
-    parser = make(prog="penstock", description="An event broker for every Apache Kafka client.")
+    class Parser(argparse.ArgumentParser):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options, formatter_class=fixed_width)
+
+    parser = Parser(prog="penstock", description="An event broker for every Apache Kafka client.")
     parser.add_argument("--version", action="version", version=f"penstock {__version__}")
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=make
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
     serve = commands.add_parser("serve", help="run a broker")
     serve.add_argument(
@@ -55,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     topics = commands.add_parser("topics", help="create, list, describe and delete topics")
     actions = topics.add_subparsers(
-        dest="action", required=True, metavar="ACTION", parser_class=make
+        dest="action", required=True, metavar="ACTION", parser_class=Parser
     )
     create = _action(actions, "create", "create a topic", names="+")
     create.add_argument("--partitions", type=int, default=-1, metavar="N")
@@ -70,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _action(
-    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str,
+    actions: argparse._SubParsersAction[Any], name: str, text: str,
     names: str | None,
 ) -> argparse.ArgumentParser:
     parser = actions.add_parser(name, help=text)
