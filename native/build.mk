@@ -27,7 +27,8 @@ CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -fPIC -fvisibility=hidden -f
 	-Inative -Inative/include $(PACKAGE_CFLAGS) $(SAN_FLAGS) $(CFLAGS)
 LIBS := $(PACKAGE_LIBS) -lpthread -lm
 
-.PHONY: lib tests fuzz bench
+.PHONY: lib tests fuzz bench counts
+counts: $(OUT)/counts/inprocess
 bench: $(OUT)/bench/loadgen $(OUT)/bench/floor
 lib: $(LIB)
 tests: $(TESTS)
@@ -57,5 +58,10 @@ $(OUT)/bench/%: bench/%.c $(wildcard bench/*.h) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  cc $<"
 	@$(CC) $(CFLAGS_ALL) -I. -Wno-conversion $< -o $@ $(LIB) $(LIBS)
+
+$(OUT)/counts/%: tests/counts/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  cc $<"
+	@$(CC) $(CFLAGS_ALL) -Wno-conversion $< -o $@ $(LIB) $(LIBS)
 
 -include $(OBJECTS:.o=.d) $(TESTS:=.d) $(FUZZERS:=.d)
