@@ -302,7 +302,7 @@ class EnginePort(Protocol):
     def checkpoint(self) -> None:
         """Write recovery-point and log-start-offset checkpoints."""
 
-    # -- tables of the group coordinator: OffsetTable, MemberTable of groups.ports ------------------
+    # -- tables of the group coordinator: OffsetTable, MemberTable of groups.ports ---
     def offset_table(self) -> Any: ...
 
     def member_table(self) -> Any: ...

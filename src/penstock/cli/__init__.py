@@ -75,7 +75,7 @@ def _action(
     actions: argparse._SubParsersAction[Any], name: str, text: str,
     names: str | None,
 ) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=text)
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text)
     parser.add_argument(
         "--bootstrap", default="127.0.0.1:9092", metavar="HOST:PORT", help="a broker to ask"
     )
