@@ -32,6 +32,9 @@ CASES = [
 ]
 # Versions newer than the pinned oracles know: (key, version).
 UNKNOWN_TO_KIO = {(18, 5), (42, 3)}
+# kafka-python turns authorized operations into a set of names, and reads any ApiVersions response with an
+# error as version 0: kio alone judges these two.
+READ_OTHERWISE_BY_KAFKA_PYTHON = {("response", 15), ("response", 18)}
 
 
 def frame_of(kind: str, key: int, version: int, value: Any) -> bytes:
@@ -133,6 +136,8 @@ def kafka_python_class(name: str) -> type[ApiMessage] | None:
 def test_kafka_python_agrees(kind: str, key: int, version: int) -> None:
     message = wire_schema.find(kind, key)
     cls = kafka_python_class(message.name)
+    if (kind, key) in READ_OTHERWISE_BY_KAFKA_PYTHON:
+        pytest.skip("kafka-python gives it another shape")
     if cls is None or not cls.min_version <= version <= cls.max_version:
         pytest.skip("unknown to kafka-python")
 
@@ -142,6 +147,7 @@ def test_kafka_python_agrees(kind: str, key: int, version: int) -> None:
         frame = frame_of(kind, key, version, value)
         theirs = cls.decode(frame, version=version)
         same(value, theirs, message.name)
+        theirs._header = None  # a decoded message lacks it, and encode() asks
         assert bytes(theirs.encode(version=version)) == frame
 
     check()
