@@ -116,6 +116,9 @@ void pst_broker_close_connection(pst_broker *broker, pst_token token);
 /* The ring has room again: connections held for it are offered once more. */
 void pst_broker_control_drained(pst_broker *broker);
 
+/* The Kafka error code that describes 0 or -PST_E* best. */
+int16_t pst_broker_kafka_error(int rc);
+
 typedef struct {
     int64_t requests;
     int64_t produce_requests;

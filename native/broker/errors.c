@@ -65,3 +65,7 @@ int16_t pst_broker__kafka_error(int rc) {
     }
     return PST_KAFKA_UNKNOWN_SERVER_ERROR;
 }
+
+int16_t pst_broker_kafka_error(int rc) {
+    return pst_broker__kafka_error(rc);
+}

@@ -149,6 +149,37 @@ void pst_net_stop(pst_net *net, int64_t grace_ms) {
             net->reactors[i].thread_started = false;
         }
     }
+    pst_net_run_notes(net);
+}
+
+void pst_net_run_notes(pst_net *net) {
+    PST_ASSERT(net->stopped);
+    bool ran = true;
+    while (ran) { /* a note may post another to a reactor that was looked at already */
+        ran = false;
+        for (int i = 0; i < net->reactor_count; i++) {
+            pst_reactor *reactor = &net->reactors[i];
+            if (atomic_load_explicit(&reactor->mailbox, memory_order_acquire) != NULL) {
+                ran = true;
+                reactor->stopping = true;
+                pst_reactor__set_current(reactor);
+                pst_reactor__drain_mailbox(reactor);
+                pst_reactor__set_current(NULL);
+            }
+        }
+    }
+}
+
+void pst_net_abandon(pst_net *net) {
+    for (int i = 0; i < net->listener_count; i++) {
+        if (net->listeners[i].fd >= 0) {
+            close(net->listeners[i].fd);
+        }
+    }
+    for (int i = 0; i < net->reactor_count; i++) {
+        close(net->reactors[i].epoll_fd);
+        close(net->reactors[i].wake_fd);
+    }
 }
 
 static void reactor_fini(pst_reactor *reactor) {
@@ -172,16 +203,6 @@ void pst_net_destroy(pst_net *net) {
         return;
     }
     pst_net_stop(net, 0);
-    /* Notes that came after a reactor's last round own memory: run them here, in its name. */
-    for (int i = 0; i < net->reactor_count; i++) {
-        pst_reactor *reactor = &net->reactors[i];
-        reactor->stopping = true;
-        pst_reactor__set_current(reactor);
-        while (atomic_load_explicit(&reactor->mailbox, memory_order_acquire) != NULL) {
-            pst_reactor__drain_mailbox(reactor);
-        }
-        pst_reactor__set_current(NULL);
-    }
     for (int i = 0; i < net->reactor_count; i++) {
         while (atomic_load_explicit(&net->reactors[i].posters, memory_order_acquire) > 0) {
             sched_yield();

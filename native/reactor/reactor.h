@@ -100,7 +100,12 @@ int pst_net_port(const pst_net *net, int listener_index);
 int pst_net_start(pst_net *net);
 /* Graceful: stop accepting and reading, give open exchanges `grace_ms` to finish and leave, then close; joins. */
 void pst_net_stop(pst_net *net, int64_t grace_ms);
+/* After pst_net_stop, which does it too: runs the notes that were posted since, on the calling thread and in the
+ * reactors' names. Every connection is dead by then. Notes posted later still are never run. */
+void pst_net_run_notes(pst_net *net);
 void pst_net_destroy(pst_net *net);
+/* In a forked child: closes the descriptors that would keep ports taken and epolls shared. Nothing else works there. */
+void pst_net_abandon(pst_net *net);
 
 int pst_net_reactor_count(const pst_net *net);
 pst_reactor *pst_net_reactor(pst_net *net, int index);

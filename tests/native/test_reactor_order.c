@@ -148,7 +148,7 @@ static void test_dead_connection_keeps_open_exchanges(void) {
     parking_ends = true;
     pthread_mutex_unlock(&lock);
     answer_thread(net);
-    pst_net_destroy(net); /* the notes run at the latest here */
+    pst_net_destroy(net); /* its stop runs the notes at the latest */
     CHECK_EQ(atomic_load(&lost_tokens), 0);
 }
 
