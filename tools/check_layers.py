@@ -26,7 +26,8 @@ C_ROOMS = {
 
 # Lower layers first; a module may import its own layer only within its own room, and any layer below.
 PYTHON_LAYERS = [
-    {"errors", "config"},
+    {"errors"},
+    {"config"},
     {"protocol"},
     {"engine_port"},
     {"metadata"},
@@ -35,7 +36,8 @@ PYTHON_LAYERS = [
     {"engine"},
     {"server"},
     {"broker"},
-    {"cli", "pytest_plugin", "__main__", "__init__"},
+    {"cli", "pytest_plugin", "__init__"},
+    {"__main__"},
 ]
 EXTENSIONS = {"_native", "_codec"}
 # Rooms whose state machines must run without a loop and without the engine.
