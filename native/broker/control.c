@@ -37,7 +37,7 @@ static int hold(pst_shard *shard, pst_exchange *exchange, const pst_control_requ
     }
     pst_list_push_back(&shard->held, &held->link);
     atomic_fetch_add_explicit(&shard->held_count, 1, memory_order_seq_cst);
-    atomic_thread_fence(memory_order_seq_cst);
+    pst_broker__fence();
     return 0;
 }
 
@@ -116,7 +116,7 @@ void pst_broker__to_control(pst_shard *shard, pst_request *request) {
 }
 
 void pst_broker_control_drained(pst_broker *broker) {
-    atomic_thread_fence(memory_order_seq_cst);
+    pst_broker__fence();
     int count = atomic_load_explicit(&broker->attached, memory_order_acquire);
     for (int i = 0; i < count; i++) {
         pst_shard *shard = &broker->shards[i];

@@ -115,7 +115,7 @@ static void on_round_begin(void *context, pst_reactor *reactor) {
     (void)context;
     (void)reactor;
     /* The epoch of this round is visible before the image is read (image.c (2)). */
-    atomic_thread_fence(memory_order_seq_cst);
+    pst_broker__fence();
 }
 
 static void on_round_end(void *context, pst_reactor *reactor) {

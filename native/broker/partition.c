@@ -57,7 +57,7 @@ void pst_partition__unref(pst_partition *partition) {
 
 void pst_partition__wake(pst_broker *broker, pst_partition *partition, pst_shard *shard) {
     /* Pairs with the waiter, which sets its bit, fences, and reads the ends again. */
-    atomic_thread_fence(memory_order_seq_cst);
+    pst_broker__fence();
     uint64_t waiters = atomic_load_explicit(&partition->waiters, memory_order_acquire);
     while (waiters != 0) {
         int index = __builtin_ctzll(waiters);

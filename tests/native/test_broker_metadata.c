@@ -55,7 +55,9 @@ static void send_metadata(int fd, int16_t version, const char *const *names, con
 
 static void copy_text(char *to, pst_slice text) {
     CHECK(text.size < 64);
-    memcpy(to, text.data, text.size);
+    if (text.size > 0) {
+        memcpy(to, text.data, text.size);
+    }
     to[text.size] = '\0';
 }
 

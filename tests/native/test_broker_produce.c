@@ -306,6 +306,7 @@ static void test_bad_batches_get_their_codes_and_never_reach_the_log(test_broker
     batch.size -= 1; /* ends early */
     EXPECT(PST_KAFKA_INVALID_RECORD);
     FRESH();
+    CHECK_EQ(pst_byte_buffer_reserve(&batch, batch.size), 0);
     CHECK_EQ(pst_byte_buffer_append(&batch, batch.data, batch.size), 0); /* two batches */
     EXPECT(PST_KAFKA_INVALID_RECORD);
     for (uint8_t magic = 0; magic < 5; magic++) {
