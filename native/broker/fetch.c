@@ -8,8 +8,10 @@
  * the answer's high watermark, log start and bytes belong together. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "broker/fetch_private.h"
+#include "wire/batch.h"
 #include "wire/error_codes.h"
 
 enum { FETCH_READ_COMMITTED = 1 };
@@ -402,6 +404,31 @@ typedef struct {
     bool may_block;
 } reading;
 
+/* For an answer cut at its limit. Where the log did not say, the batch's own length field is looked
+ * at. */
+static bool first_batch_is_whole(const pst_fetch_part *part, const pst_log_slice *slice,
+                                 const reading *state) {
+    if (slice->first_batch_size > 0) {
+        return (uint64_t)slice->first_batch_size <= part->size;
+    }
+    uint8_t head[PST_BATCH_LOG_OVERHEAD];
+    if (part->size < sizeof head) {
+        return false;
+    }
+    if (part->copy != NULL) {
+        memcpy(head, part->copy, sizeof head);
+    } else {
+        struct iovec to = {head, sizeof head};
+        int flags = state->may_block ? 0 : RWF_NOWAIT;
+        if (preadv2(part->range.file->fd, &to, 1, part->range.pos, flags) != (ssize_t)sizeof head) {
+            return false;
+        }
+    }
+    uint32_t length;
+    memcpy(&length, head + 8, sizeof length);
+    return be32toh(length) <= part->size - sizeof head;
+}
+
 static void read_records(pst_fetch_op *op, pst_fetch_part *part, int64_t end, reading *state) {
     int64_t max_bytes = part->max_bytes < state->limit ? part->max_bytes : state->limit;
     max_bytes = max_bytes < 0 ? 0 : max_bytes;
@@ -437,9 +464,10 @@ static void read_records(pst_fetch_op *op, pst_fetch_part *part, int64_t end, re
         part->copy = request.copy_buffer;
         part->size = slice.copied;
     }
-    /* Only the first batch of a response may exceed its limits, and a batch cut short helps nobody.
-     */
-    if (slice.first_batch_size > 0 && (uint64_t)slice.first_batch_size > part->size) {
+    if (!state->min_one && (int64_t)part->size >= max_bytes &&
+        !first_batch_is_whole(part, &slice, state)) {
+        /* Only the first batch of a response may exceed its limits, and a client that gets a cut
+         * batch first believes that it cannot make progress. */
         if (part->range.file != NULL) {
             (void)pst_file_unref(part->range.file);
             part->range.file = NULL;

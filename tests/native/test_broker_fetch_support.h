@@ -1,4 +1,5 @@
-/* test_broker_fetch_support.h - a broker with a real log and a real net on loopback, and the requests that read. */
+/* test_broker_fetch_support.h - a broker with a real log and a real net on loopback, and the
+ * requests that read. */
 #ifndef PST_TEST_BROKER_FETCH_SUPPORT_H
 #define PST_TEST_BROKER_FETCH_SUPPORT_H
 
@@ -74,8 +75,7 @@ static inline void fx_start(fixture *fx, int reactors, int32_t sessions_max, int
     CHECK_EQ(pst_broker_create(&settings, &fx->broker), 0);
     pst_net_handler handler;
     pst_broker_handler(fx->broker, &handler);
-    pst_net_listener listener = {
-        .host = "127.0.0.1", .port = 0, .listener = FX_LISTENER};
+    pst_net_listener listener = {.host = "127.0.0.1", .port = 0, .listener = FX_LISTENER};
     pst_net_settings net = {.reactor_count = reactors,
                             .listeners = &listener,
                             .listener_count = 1,
@@ -84,7 +84,8 @@ static inline void fx_start(fixture *fx, int reactors, int32_t sessions_max, int
                             .iopool = fx->iopool};
     CHECK_EQ(pst_net_create(&net, error, sizeof error, &fx->net), 0);
     CHECK_EQ(pst_broker_attach_net(fx->broker, fx->net), 0);
-    pst_endpoint endpoint = {.host = "localhost", .port = pst_net_port(fx->net, 0), .listener = FX_LISTENER};
+    pst_endpoint endpoint = {
+        .host = "localhost", .port = pst_net_port(fx->net, 0), .listener = FX_LISTENER};
     pst_cluster_spec cluster = {.cluster_id = pst_slice_str("test"),
                                 .node_id = 7,
                                 .controller_id = 7,
@@ -118,7 +119,8 @@ static inline pst_uuid fx_id(int number) {
     return id;
 }
 
-static inline void fx_publish(fixture *fx, const char *name, int id, int32_t partitions, int32_t epoch) {
+static inline void fx_publish(fixture *fx, const char *name, int id, int32_t partitions,
+                              int32_t epoch) {
     pst_partition_spec parts[FX_PARTS_MAX];
     for (int32_t i = 0; i < partitions; i++) {
         parts[i] = (pst_partition_spec){.index = i, .leader = 7, .leader_epoch = epoch};
@@ -168,7 +170,8 @@ static inline size_t fx_append(fixture *fx, int id, int32_t partition, int count
 
 /* ---- requests ---- */
 
-static inline void rq_begin(pst_writer *w, int16_t key, int16_t version, int32_t correlation, bool flexible) {
+static inline void rq_begin(pst_writer *w, int16_t key, int16_t version, int32_t correlation,
+                            bool flexible) {
     (void)pst_writer_reserve_i32(w);
     pst_writer_i16(w, key);
     pst_writer_i16(w, version);
@@ -213,11 +216,14 @@ typedef struct {
     int32_t last_epoch;
 } ask_part;
 
-#define ASK(name, topic_id, partition, from)                                               \
-    (ask_part) {                                                                           \
-        .topic = (name), .id = (topic_id), .index = (partition), .offset = (from),         \
-        .max_bytes = 1 << 20, .leader_epoch = -1, .last_epoch = -1                         \
-    }
+#define ASK(name, topic_id, partition, from) \
+    (ask_part){.topic = (name),              \
+               .id = (topic_id),             \
+               .index = (partition),         \
+               .offset = (from),             \
+               .max_bytes = 1 << 20,         \
+               .leader_epoch = -1,           \
+               .last_epoch = -1}
 
 typedef struct {
     int16_t version;
@@ -440,8 +446,8 @@ static inline int64_t fx_parked(fixture *fx) {
 }
 
 /* One Produce v3 request with acks 1 of one batch. */
-static inline void produce_send(int fd, int32_t correlation, const char *topic, int32_t partition, int count,
-                                size_t size) {
+static inline void produce_send(int fd, int32_t correlation, const char *topic, int32_t partition,
+                                int count, size_t size) {
     pst_byte_buffer batch = {0};
     fx_batch(&batch, count, size, 1000);
     pst_byte_buffer buffer = {0};

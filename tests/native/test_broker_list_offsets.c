@@ -1,4 +1,5 @@
-/* ListOffsets and OffsetForLeaderEpoch: every version, special timestamps, lookups by time, fencing, duplicates. */
+/* ListOffsets and OffsetForLeaderEpoch: every version, special timestamps, lookups by time,
+ * fencing, duplicates. */
 #include "test_broker_fetch_support.h"
 
 typedef struct {
@@ -125,11 +126,12 @@ static void test_offsets_and_epochs_in_every_version(fixture *fx) {
         } else {
             expect(got, PST_KAFKA_UNSUPPORTED_VERSION, -1, -1, -1);
         }
-        expect(list_one(fd, v, (list_ask){"list", 0, -1, -5}), v >= 9 ? 0 : PST_KAFKA_UNSUPPORTED_VERSION, -1,
+        expect(list_one(fd, v, (list_ask){"list", 0, -1, -5}),
+               v >= 9 ? 0 : PST_KAFKA_UNSUPPORTED_VERSION, -1, -1, -1);
+        expect(list_one(fd, v, (list_ask){"list", 0, -1, -6}),
+               v >= 11 ? 0 : PST_KAFKA_UNSUPPORTED_VERSION, -1, -1, -1);
+        expect(list_one(fd, v, (list_ask){"list", 0, -1, -7}), PST_KAFKA_UNSUPPORTED_VERSION, -1,
                -1, -1);
-        expect(list_one(fd, v, (list_ask){"list", 0, -1, -6}), v >= 11 ? 0 : PST_KAFKA_UNSUPPORTED_VERSION,
-               -1, -1, -1);
-        expect(list_one(fd, v, (list_ask){"list", 0, -1, -7}), PST_KAFKA_UNSUPPORTED_VERSION, -1, -1, -1);
     }
     close(fd);
 }
@@ -137,10 +139,14 @@ static void test_offsets_and_epochs_in_every_version(fixture *fx) {
 static void test_errors(fixture *fx) {
     fx_publish(fx, "epochs", 2, 1, 3);
     int fd = test_connect(fx->net);
-    expect(list_one(fd, 8, (list_ask){"nobody", 0, -1, -1}), PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION, -1, -1, -1);
-    expect(list_one(fd, 8, (list_ask){"epochs", 1, -1, -1}), PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION, -1, -1, -1);
-    expect(list_one(fd, 8, (list_ask){"epochs", 0, 2, -1}), PST_KAFKA_FENCED_LEADER_EPOCH, -1, -1, -1);
-    expect(list_one(fd, 8, (list_ask){"epochs", 0, 4, -1}), PST_KAFKA_UNKNOWN_LEADER_EPOCH, -1, -1, -1);
+    expect(list_one(fd, 8, (list_ask){"nobody", 0, -1, -1}), PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
+           -1, -1, -1);
+    expect(list_one(fd, 8, (list_ask){"epochs", 1, -1, -1}), PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
+           -1, -1, -1);
+    expect(list_one(fd, 8, (list_ask){"epochs", 0, 2, -1}), PST_KAFKA_FENCED_LEADER_EPOCH, -1, -1,
+           -1);
+    expect(list_one(fd, 8, (list_ask){"epochs", 0, 4, -1}), PST_KAFKA_UNKNOWN_LEADER_EPOCH, -1, -1,
+           -1);
     expect(list_one(fd, 8, (list_ask){"epochs", 0, 3, -1}), 0, 0, -1, 3);
     expect(list_one(fd, 8, (list_ask){"epochs", 0, 3, -2}), 0, 0, -1, 3);
     expect(list_one(fd, 8, (list_ask){"epochs", 0, 3, -3}), 0, -1, -1, -1);
@@ -151,7 +157,8 @@ static void test_errors(fixture *fx) {
 static void test_duplicates_are_refused_once(fixture *fx) {
     fx_publish(fx, "twice", 3, 2, 0);
     int fd = test_connect(fx->net);
-    list_ask asks[] = {{"twice", 0, -1, -1}, {"twice", 1, -1, -1}, {"twice", 0, -1, -2}, {"nobody", 0, -1, -1}};
+    list_ask asks[] = {
+        {"twice", 0, -1, -1}, {"twice", 1, -1, -1}, {"twice", 0, -1, -2}, {"nobody", 0, -1, -1}};
     list_got got[4];
     for (int16_t v = 1; v <= 11; v += 5) {
         list_send(fd, v, 1, 4, asks);
@@ -181,8 +188,8 @@ static void test_deleted_records_move_the_earliest(fixture *fx) {
 
 /* ---- OffsetForLeaderEpoch ---- */
 
-static void epoch_of(int fd, int16_t v, const char *topic, int32_t current, int32_t asked, int16_t error,
-                     int32_t epoch, int64_t end) {
+static void epoch_of(int fd, int16_t v, const char *topic, int32_t current, int32_t asked,
+                     int16_t error, int32_t epoch, int64_t end) {
     bool flexible = v >= 4;
     pst_byte_buffer buffer = {0};
     pst_writer w = pst_writer_of(&buffer);

@@ -1,4 +1,5 @@
-/* Incremental fetch sessions (KIP-227): what is told again, what is remembered, who owns them, how they end. */
+/* Incremental fetch sessions (KIP-227): what is told again, what is remembered, who owns them, how
+ * they end. */
 #include "broker/fetch_private.h"
 #include "test_broker_fetch_support.h"
 
@@ -12,7 +13,8 @@ static fetch_ask full(int16_t version, int count, const ask_part *parts) {
     return ask;
 }
 
-static fetch_ask incremental(int16_t version, int32_t id, int32_t epoch, int count, const ask_part *parts) {
+static fetch_ask incremental(int16_t version, int32_t id, int32_t epoch, int count,
+                             const ask_part *parts) {
     fetch_ask ask = fetch_of(version, count, parts);
     ask.session_id = id;
     ask.session_epoch = epoch;
@@ -48,7 +50,8 @@ static void test_only_changes_are_told(fixture *fx) {
     fx_publish(fx, "changes", 1, 3, 0);
     int fd = test_connect(fx->net);
     for (int16_t v = 7; v <= 18; v++) {
-        ask_part parts[] = {ASK("changes", 1, 0, 0), ASK("changes", 1, 1, 0), ASK("changes", 1, 2, 0)};
+        ask_part parts[] = {ASK("changes", 1, 0, 0), ASK("changes", 1, 1, 0),
+                            ASK("changes", 1, 2, 0)};
         fetch_ask ask = full(v, 3, parts);
         fetch_got got = fetch(fd, &ask);
         CHECK_EQ(got.error, 0);
@@ -235,7 +238,8 @@ static void test_a_session_follows_its_client_between_reactors(fixture *fx) {
         CHECK_EQ(got.session_id, id);
         CHECK_EQ(got.count, 0);
         if (epoch % 10 == 0) { /* wrong from elsewhere: the session stays as it is */
-            CHECK_EQ(next(fds[(epoch + 1) % 4], 13, id, epoch).error, PST_KAFKA_INVALID_FETCH_SESSION_EPOCH);
+            CHECK_EQ(next(fds[(epoch + 1) % 4], 13, id, epoch).error,
+                     PST_KAFKA_INVALID_FETCH_SESSION_EPOCH);
             CHECK_EQ(next(fds[(epoch + 1) % 4], 12, id, epoch + 1).error,
                      PST_KAFKA_FETCH_SESSION_TOPIC_ID_ERROR);
         }
@@ -305,7 +309,8 @@ static void test_pipelined_fetches_of_one_connection_keep_their_order(fixture *f
         ask.max_wait_ms = 20000;
         fetch_send(fd, epoch, &ask);
     }
-    for (int32_t epoch = 1; epoch <= 4; epoch++) { /* each later one ends the wait of the one before */
+    for (int32_t epoch = 1; epoch <= 4;
+         epoch++) { /* each later one ends the wait of the one before */
         fetch_got got = fetch_receive(fd, epoch, 13);
         CHECK_EQ(got.error, 0);
         CHECK_EQ(got.count, 0);
@@ -388,8 +393,10 @@ static void test_the_stale_session_is_evicted_whoever_owns_it(void) {
         CHECK_EQ(session_count(&fx), 2);
         CHECK_EQ(next(fds[2], 13, id, 1).error, 0);
         int16_t a = old > 0 ? next(fds[0], 13, old, 1).error : PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND;
-        int16_t b = other > 0 ? next(fds[1], 13, other, 1).error : PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND;
-        CHECK(a == PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND || b == PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
+        int16_t b =
+            other > 0 ? next(fds[1], 13, other, 1).error : PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND;
+        CHECK(a == PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND ||
+              b == PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
     }
     for (int i = 0; i < 3; i++) {
         close(fds[i]);
