@@ -42,6 +42,11 @@ class BuildExtensions(build_ext):
         subprocess.run(
             ["make", "-s", "-j", jobs, "-f", "native/build.mk", f"OUT={OUT}", "lib"], check=True
         )
+        # setuptools does not know the library as a dependency: link again whenever it is newer.
+        library = (OUT / "libpenstock_core.a").stat().st_mtime
+        built = [Path(self.get_ext_fullpath(one.name)) for one in self.extensions]
+        if any(path.exists() and path.stat().st_mtime < library for path in built):
+            self.force = True
         super().build_extensions()
 
 
@@ -54,7 +59,6 @@ def extension(name: str) -> Extension:
         extra_objects=[str(OUT / "libpenstock_core.a")],
         extra_compile_args=["-O2", "-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden"],
         extra_link_args=[*pkg_config("--libs"), "-Wl,--exclude-libs,ALL", "-lpthread"],
-        depends=[str(OUT / "libpenstock_core.a")],
     )
 
 
