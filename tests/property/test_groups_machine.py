@@ -25,6 +25,7 @@ from penstock.groups.memory import MemoryGroups
 from penstock.groups.tables import MemoryMemberTable
 
 if TYPE_CHECKING:
+    from penstock.groups.coordinator import Group
     from penstock.groups.state import JoinResult, SyncResult
 
 PARTITIONS = 6
@@ -58,6 +59,7 @@ class ClassicGroupMachine(RuleBasedStateMachine):
         self.clients = [Client(index) for index in range(CLIENTS)]
         self.waiters: list[Deferred[object]] = []
         self.life = 0
+        self.group: Group | None = None
         self.newest = 0
         self.owners: dict[tuple[int, int, int], str] = {}
         self.committed: dict[int, int] = {}
@@ -184,10 +186,8 @@ class ClassicGroupMachine(RuleBasedStateMachine):
         self.world.log._waiting.clear()
         self.settle()
         assert all(waiter.done() for waiter in self.waiters)
-        self.life += 1
         self.world.start()
-        group = self.world.coordinator.group("grp")
-        self.newest = group.generation if isinstance(group, ClassicGroup) else 0
+        self.settle()
         for client in self.clients:
             # A generation whose assignment was never written is unknown now.
             if client.generation > self.newest:
@@ -206,6 +206,12 @@ class ClassicGroupMachine(RuleBasedStateMachine):
             if done.result() == codes.NONE:
                 self.committed[partition] = offset
         self.pending = [p for p in self.pending if not p[0].done()]
+        group = self.world.coordinator.group("grp")
+        if group is not self.group:
+            # Deleted, or never written: whoever has the name next counts from the start.
+            self.group = group
+            self.life += 1
+            self.newest = group.generation if isinstance(group, ClassicGroup) else 0
 
     def joined(self, client: Client, result: JoinResult) -> None:
         if result.error == codes.NONE:
