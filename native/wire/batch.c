@@ -18,7 +18,8 @@ enum {
     LEGACY_SIZE_MIN = 26, /* offset, size, and the 14 bytes of an empty magic 0 record */
 };
 
-_Static_assert((int)PST_BATCH_CRC_START == (int)OFFSET_ATTRIBUTES, "the CRC starts at the attributes");
+_Static_assert((int)PST_BATCH_CRC_START == (int)OFFSET_ATTRIBUTES,
+               "the CRC starts at the attributes");
 
 int pst_batch_header(pst_slice bytes, pst_batch *batch_out) {
     memset(batch_out, 0, sizeof *batch_out);

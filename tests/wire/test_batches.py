@@ -1,5 +1,6 @@
 """Record batches from Python: round trips, and kafka-python's reader and writer as oracles."""
 
+# ruff: noqa: PT011 - ValueError without more is the contract
 from __future__ import annotations
 
 import random
@@ -52,8 +53,8 @@ def test_kafka_python_reads_what_we_build(records) -> None:
     assert [(r.timestamp, r.key, r.value) for r in parsed] == [r[:3] for r in records]
 
 
-@pytest.mark.parametrize(("codec", "library"), [(0, None), (1, "gzip"), (3, "lz4"), (4, "zstd")])
-def test_we_read_what_kafka_python_builds(codec: int, library: str | None) -> None:
+@pytest.mark.parametrize("codec", [0, 1, 3, 4])
+def test_we_read_what_kafka_python_builds(codec: int) -> None:
     builder = DefaultRecordBatchBuilder(
         magic=2, compression_type=codec, is_transactional=0, producer_id=-1, producer_epoch=-1,
         base_sequence=-1, batch_size=10**6,
@@ -64,9 +65,7 @@ def test_we_read_what_kafka_python_builds(codec: int, library: str | None) -> No
             headers=[("h", b"x")],
         )  # fmt: skip
     decoded = CODEC.decode_batches(bytes(builder.build()))
-    assert decoded == [
-        (i, 1000 + i, b"k%d" % i, b"v" * i, [(b"h", b"x")]) for i in range(100)
-    ]
+    assert decoded == [(i, 1000 + i, b"k%d" % i, b"v" * i, [(b"h", b"x")]) for i in range(100)]
 
 
 def test_a_batch_cut_at_the_end_is_left_out_and_a_damaged_one_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Reads the generated schema table, so that tests can make a value for every field of every version."""
+"""Reads the generated schema table: tests make a value for every field of every version."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ the engine module imports that and hands it on. Everything else is typed against
 
 from __future__ import annotations
 
-
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
