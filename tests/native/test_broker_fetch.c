@@ -1,5 +1,7 @@
 /* Fetch without sessions: bytes in, bytes out, over loopback; limits, errors, parking and waking.
  */
+#include <fcntl.h>
+
 #include "test_broker_fetch_support.h"
 
 static const int16_t VERSIONS[] = {4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18};
@@ -159,6 +161,62 @@ static void test_large_answers_leave_as_files_in_order(fixture *fx) {
         free(got.data);
     }
     close(fd);
+}
+
+/* ---- pages that are not in memory ---- */
+
+static int forget_pages(const char *path, const struct stat *stat, int flag, struct FTW *ftw) {
+    (void)stat;
+    (void)ftw;
+    size_t length = strlen(path);
+    if (flag == FTW_F && length > 4 && strcmp(path + length - 4, ".log") == 0) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        CHECK(fd >= 0);
+        CHECK_EQ(fsync(fd), 0);
+        CHECK_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+        close(fd);
+    }
+    return 0;
+}
+
+static void test_absent_pages_are_read_off_the_reactor(fixture *fx) {
+    fx_publish(fx, "cold", 12, 2, 0);
+    for (int i = 0; i < 60; i++) { /* more than the tail holds */
+        fx_append(fx, 12, i % 2, 1, 200000, 1000);
+    }
+    int fds[2] = {test_connect(fx->net), test_connect(fx->net)};
+    for (int64_t offset = 0; offset < 20; offset += 5) {
+        nftw(fx->dir, forget_pages, 16, FTW_PHYS);
+        ask_part parts[] = {ASK("cold", 12, 0, offset), ASK("cold", 12, 1, offset)};
+        fetch_ask ask = fetch_of(13, 2, parts);
+        ask.max_wait_ms = 1000;
+        ask.session_epoch = 0;
+        fetch_send(fds[0], 1, &ask);
+        fetch_send(fds[1], 2, &ask);
+        for (int i = 0; i < 2; i++) {
+            fetch_got got = fetch_receive(fds[i], i + 1, 13);
+            CHECK_EQ(got.count, 2);
+            CHECK(got.parts[0].size > 200000 && got.parts[1].size > 200000);
+            pst_batch batch;
+            CHECK_EQ(pst_batch_parse(got.parts[1].records, &batch), 0);
+            CHECK_EQ(batch.base_offset, offset);
+            CHECK_EQ(pst_batch_check_crc(&batch), 0);
+            free(got.data);
+        }
+    }
+    pst_net_statistics net;
+    pst_storage_statistics storage;
+    pst_net_get_statistics(fx->net, &net);
+    pst_storage_get_statistics(fx->storage, &storage);
+    printf("cold: %lld reads, %lld ranges\n", (long long)storage.cold_reads,
+           (long long)net.cold_ranges);
+    for (int i = 0; i < 2; i++) { /* a client that does not wait for its cold answer */
+        nftw(fx->dir, forget_pages, 16, FTW_PHYS);
+        ask_part part = ASK("cold", 12, 0, 20 + i);
+        fetch_ask ask = fetch_of(13, 1, &part);
+        fetch_send(fds[i], 3, &ask);
+        close(fds[i]);
+    }
 }
 
 /* ---- waiting ---- */
@@ -417,6 +475,7 @@ int main(void) {
     test_errors_of_partitions(&fx);
     test_limits_of_bytes(&fx);
     test_large_answers_leave_as_files_in_order(&fx);
+    test_absent_pages_are_read_off_the_reactor(&fx);
     test_parked_fetch_is_woken_by_an_append(&fx);
     test_parked_fetch_ends_at_its_deadline(&fx);
     test_min_bytes_are_gathered_over_partitions(&fx);
