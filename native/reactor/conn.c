@@ -301,7 +301,9 @@ void pst_conn__reap(pst_reactor *reactor) {
 void pst_conn__drain_all(pst_reactor *reactor) {
     for (uint32_t i = 0; i < reactor->slot_count; i++) {
         pst_conn *conn = reactor->conns[i];
-        if (conn != NULL && !conn->dead) {
+        if (conn != NULL && !conn->dead && conn->eof) {
+            pst_conn__kill(conn); /* nobody waits for its answers */
+        } else if (conn != NULL && !conn->dead) {
             conn->closing = true;
             pst_conn__add_flush(conn);
         }

@@ -237,6 +237,10 @@ void pst_reactor__run_stop_note(pst_note *note, pst_reactor *reactor) {
         pst_net__listeners_close(reactor->net);
     }
     pst_conn__drain_all(reactor);
+    pst_net_handler *handler = &reactor->net->handler;
+    if (handler->on_stopping != NULL) {
+        handler->on_stopping(handler->context, reactor);
+    }
 }
 
 /* ---- the door ---- */

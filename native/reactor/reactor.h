@@ -60,6 +60,9 @@ typedef struct {
     void (*on_round_begin)(void *context, pst_reactor *reactor);
     /* (reactor) The connection is going away; its open exchanges stay valid until finished. May be NULL. */
     void (*on_conn_closed)(void *context, pst_reactor *reactor, pst_conn *conn);
+    /* (reactor) pst_net_stop began: no further frame comes. What only waits should be answered now, so that the stop
+     * does not wait for it. May be NULL. */
+    void (*on_stopping)(void *context, pst_reactor *reactor);
     void *context;
 } pst_net_handler;
 
