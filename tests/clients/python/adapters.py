@@ -240,7 +240,8 @@ class KafkaPython:
         from kafka.admin import ConfigResource, ConfigResourceType
 
         admin = self._admin()
-        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        found = admin.describe_configs([resource], config_filter="all")
         admin.close()
         return flatten_config(found)
 

@@ -38,6 +38,7 @@ def test_producer_and_group_go_on_after_a_restart(abrupt: bool) -> None:
         producer.flush(60)
         assert errors == []
         until(lambda: (got.extend(member.poll(0.5)), len(got) >= 2000)[1], "the second thousand")
+        member.commit()
         member.close()
         assert sorted(record.value or b"" for record in got) == [b"%06d" % n for n in range(2000)]
         again = client.join("survivors", "restarted")
