@@ -191,6 +191,9 @@ int pst_broker_close_logs(pst_broker *broker) {
     atomic_store_explicit(&broker->stopping, true, memory_order_relaxed);
     pthread_mutex_lock(&broker->control_lock);
     wait_for_offloaded(broker);
+    if (broker->settings.net != NULL) {
+        pst_net_run_notes(broker->settings.net); /* of the appends that were waited for */
+    }
     tear_down_shards(broker);
     pst_image__reclaim(broker, true);
     wait_for_offloaded(broker);

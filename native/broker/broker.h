@@ -46,7 +46,8 @@ int pst_broker_create(const pst_broker_settings *settings, pst_broker **broker_o
 void pst_broker_handler(pst_broker *broker, pst_net_handler *handler_out);
 /* After pst_net_create, before pst_net_start. */
 int pst_broker_attach_net(pst_broker *broker, pst_net *net);
-/* After pst_net_stop: no reactor runs any more. Closes every log (in parallel on the I/O pool). */
+/* After pst_net_stop and before pst_net_destroy: no reactor runs any more. Waits for offloaded appends, then closes every
+ * log (in parallel on the I/O pool). */
 int pst_broker_close_logs(pst_broker *broker);
 void pst_broker_destroy(pst_broker *broker);
 

@@ -661,10 +661,70 @@ static void publish(test_broker *t) {
     test_publish_topic(t, "two-isr", TWO_ISR, 1, &config, false);
 }
 
+/* Stopped without grace while appends are on their way through the I/O threads: nothing hangs, nothing leaks. */
+static void test_stop_with_appends_in_flight(void) {
+    for (int round = 0; round < 5; round++) {
+        test_broker t;
+        test_broker_start(&t, 2);
+        publish(&t);
+        int fds[4];
+        pst_byte_buffer batch = {0};
+        batch_spec spec = plain(200);
+        make_batch(&spec, &batch);
+        for (int i = 0; i < 4; i++) {
+            fds[i] = test_connect(t.net);
+            produce_head h = head(9);
+            for (int k = 0; k < 12; k++) {
+                write_produce(&h, GZIPPED, 0, 4, pst_byte_buffer_slice(&batch));
+                test_send_buffer(fds[i], &out);
+            }
+        }
+        usleep((useconds_t)round * 2000);
+        test_broker_stop_after(&t, 0);
+        for (int i = 0; i < 4; i++) {
+            close(fds[i]);
+        }
+        pst_byte_buffer_fini(&batch);
+    }
+}
+
+/* Deletion while producers write: each request is answered, with success or Kafka's code for a topic that is gone. */
+static void test_deletion_under_load_answers_everything(test_broker *t) {
+    enum { ROUNDS = 10, REQUESTS = 12 };
+    pst_log_config config = test_config();
+    pst_byte_buffer batch = {0};
+    int fd = test_connect(t->net);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        uint32_t topic = 500 + round;
+        test_publish_topic(t, "nowhere", topic, 3, &config, false);
+        produce_head h = head(13);
+        for (int i = 0; i < REQUESTS; i++) {
+            batch_spec spec = plain(2);
+            make_batch(&spec, &batch);
+            write_produce(&h, topic, 0, 3, pst_byte_buffer_slice(&batch));
+            test_send_buffer(fd, &out);
+        }
+        usleep(round * 100);
+        test_remove_topic(t, topic);
+        for (int i = 0; i < REQUESTS; i++) {
+            seen_part parts[3];
+            CHECK_EQ(receive_parts(fd, &h, topic, parts, 3), 3);
+            for (int k = 0; k < 3; k++) {
+                CHECK(parts[k].error == 0 || parts[k].error == PST_KAFKA_UNKNOWN_TOPIC_ID ||
+                      parts[k].error == PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
+            }
+        }
+    }
+    pst_byte_buffer_fini(&batch);
+    close(fd);
+}
+
 int main(void) {
+    test_stop_with_appends_in_flight();
     test_broker t;
     test_broker_start(&t, 2);
     publish(&t);
+    test_deletion_under_load_answers_everything(&t);
     test_every_version_appends(&t);
     test_unknown_places_get_their_codes(&t);
     test_bad_batches_get_their_codes_and_never_reach_the_log(&t);

@@ -102,8 +102,8 @@ static inline int test_remove(const char *path, const struct stat *st, int flag,
     return remove(path);
 }
 
-static inline void test_broker_stop(test_broker *t) {
-    pst_net_stop(t->net, 2000);
+static inline void test_broker_stop_after(test_broker *t, int64_t grace_ms) {
+    pst_net_stop(t->net, grace_ms);
     CHECK_EQ(pst_broker_close_logs(t->broker), 0);
     pst_net_destroy(t->net);
     pst_broker_destroy(t->broker);
@@ -114,6 +114,10 @@ static inline void test_broker_stop(test_broker *t) {
     }
     pthread_mutex_destroy(&t->lock);
     nftw(t->dir, test_remove, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static inline void test_broker_stop(test_broker *t) {
+    test_broker_stop_after(t, 2000);
 }
 
 /* Waits for the control plane's next request and takes it. */
