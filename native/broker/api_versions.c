@@ -3,10 +3,10 @@
  * Owner: the bodies are built once by the engine's thread and read by reactors. Layer: broker.
  * Leaves out: supported and finalised features (none has its APIs served yet), throttling.
  *
- * The response header is version 0 for every version. Produce is advertised from 0 although 0-2 are not served
- * (KAFKA-18659). Error 35 carries this API's own range in a version 0 body (KIP-511). A request that names another
- * cluster or node is told REBOOTSTRAP_REQUIRED (KIP-1242), which like Kafka looks at the node only when a cluster is
- * named. */
+ * The response header is version 0 for every version. Produce is advertised from 0 although 0-2 are
+ * not served (KAFKA-18659). Error 35 carries this API's own range in a version 0 body (KIP-511). A
+ * request that names another cluster or node is told REBOOTSTRAP_REQUIRED (KIP-1242), which like
+ * Kafka looks at the node only when a cluster is named. */
 #include "broker/broker_private.h"
 #include "wire/api_table.h"
 #include "wire/error_codes.h"

@@ -1,4 +1,5 @@
-/* broker/broker.c - the room's life: creation, attachment to the reactors, closing of logs, round callbacks, numbers.
+/* broker/broker.c - the room's life: creation, attachment to the reactors, closing of logs, round
+ * callbacks, numbers.
  *
  * Owner: the engine creates and destroys on one thread; callbacks run on reactors. Layer: broker.
  * Deliberately serves no request: dispatch.c does. */
@@ -134,7 +135,8 @@ void pst_broker__parallel(pst_broker *broker, int32_t count, void (*run)(void *c
 
 static void close_log(void *context, int32_t i) {
     pst_partition *partition = ((pst_partition **)context)[i];
-    (void)pst_log_close(partition->log); /* a failure took the directory offline: no clean marker then */
+    (void)pst_log_close(
+        partition->log); /* a failure took the directory offline: no clean marker then */
     partition->log = NULL;
 }
 

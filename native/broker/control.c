@@ -1,10 +1,12 @@
 /* broker/control.c - both ways between reactors and the control plane: requests up, answers down.
  *
- * Owner: to_control and the notes run on the connection's reactor; respond, redispatch, close and drained on any thread.
- * Layer: broker. Deliberately knows no API: the table says which requests are barriers.
+ * Owner: to_control and the notes run on the connection's reactor; respond, redispatch, close and
+ * drained on any thread. Layer: broker. Deliberately knows no API: the table says which requests
+ * are barriers.
  *
- * A full ring: the request is kept, its connection held, and offered again when the engine reports room. The offer is
- * repeated once after the request became visible in `held_count`, so that a ring drained in between is not missed. */
+ * A full ring: the request is kept, its connection held, and offered again when the engine reports
+ * room. The offer is repeated once after the request became visible in `held_count`, so that a ring
+ * drained in between is not missed. */
 #include <stdlib.h>
 
 #include "broker/broker_private.h"
@@ -43,8 +45,7 @@ static int hold(pst_shard *shard, pst_exchange *exchange, const pst_control_requ
 
 static void offer_held(pst_shard *shard) {
     while (!pst_list_empty(&shard->held)) {
-        struct held_request *held =
-            PST_CONTAINER_OF(shard->held.next, struct held_request, link);
+        struct held_request *held = PST_CONTAINER_OF(shard->held.next, struct held_request, link);
         int rc = offer(shard->broker, &held->request);
         if (rc == -PST_EAGAIN) {
             return;
@@ -213,13 +214,13 @@ static void post_answer(const struct answer *from) {
 }
 
 void pst_broker_respond(pst_broker *broker, pst_token token, uint8_t *data, size_t size) {
-    post_answer(&(struct answer){.broker = broker, .token = token, .kind = ANSWER_RESPOND,
-                                 .data = data, .size = size});
+    post_answer(&(struct answer){
+        .broker = broker, .token = token, .kind = ANSWER_RESPOND, .data = data, .size = size});
 }
 
 void pst_broker_redispatch(pst_broker *broker, pst_token token, pst_frame *frame) {
-    post_answer(&(struct answer){.broker = broker, .token = token, .kind = ANSWER_REDISPATCH,
-                                 .frame = frame});
+    post_answer(&(struct answer){
+        .broker = broker, .token = token, .kind = ANSWER_REDISPATCH, .frame = frame});
 }
 
 void pst_broker_close_connection(pst_broker *broker, pst_token token) {

@@ -1,8 +1,10 @@
-/* broker/dispatch.c - every frame comes in here: header, table of APIs, then the hot function or the control plane.
+/* broker/dispatch.c - every frame comes in here: header, table of APIs, then the hot function or
+ * the control plane.
  *
  * Owner: the reactor of the connection. Layer: broker.
- * Deliberately parses no body. Kafka's answers to what it cannot serve: an unknown key, a key or version that is not
- * served, or bytes that are no request close the connection; ApiVersions of an unknown version gets error 35. */
+ * Deliberately parses no body. Kafka's answers to what it cannot serve: an unknown key, a key or
+ * version that is not served, or bytes that are no request close the connection; ApiVersions of an
+ * unknown version gets error 35. */
 #include "broker/broker_private.h"
 #include "wire/api_table.h"
 
@@ -23,8 +25,8 @@ int pst_broker__respond_header(pst_exchange *exchange, int16_t api_key, int16_t 
     return 0;
 }
 
-/* Fills everything but `exchange`. -PST_EVERSION: the header up to the correlation id is valid, but key or version are
- * not served. */
+/* Fills everything but `exchange`. -PST_EVERSION: the header up to the correlation id is valid, but
+ * key or version are not served. */
 static int parse_header(uint8_t *data, size_t size, pst_request *request_out,
                         const pst_api **api_out) {
     pst_reader reader = pst_reader_of(pst_slice_of(data, size));
@@ -103,7 +105,8 @@ static void on_frame(void *context, pst_reactor *reactor, pst_conn *conn, pst_ex
     }
 }
 
-/* Reactors may run rounds before pst_broker_attach_net has finished and after the shards are gone. */
+/* Reactors may run rounds before pst_broker_attach_net has finished and after the shards are gone.
+ */
 static pst_shard *shard_of(pst_broker *broker, pst_reactor *reactor) {
     int index = pst_reactor_index(reactor);
     return index < atomic_load_explicit(&broker->attached, memory_order_acquire)

@@ -1,6 +1,7 @@
 /* broker/errors.c - the one place where the core's errors become Kafka's.
  *
- * Owner: nobody; pure. Layer: broker. Deliberately has no `default`: a new PST_E* without a row does not build. */
+ * Owner: nobody; pure. Layer: broker. Deliberately has no `default`: a new PST_E* without a row
+ * does not build. */
 #include "broker/broker_private.h"
 #include "wire/error_codes.h"
 

@@ -1,11 +1,13 @@
-/* broker/image.c - the published image: topics by name, by id and in order; retired and reclaimed by reactor epochs.
+/* broker/image.c - the published image: topics by name, by id and in order; retired and reclaimed
+ * by reactor epochs.
  *
- * Owner: an image is immutable once published; control_lock covers publication and reclaiming. Layer: broker.
- * Deliberately knows no logs: publish.c opens and deletes them.
+ * Owner: an image is immutable once published; control_lock covers publication and reclaiming.
+ * Layer: broker. Deliberately knows no logs: publish.c opens and deletes them.
  *
  * (1) A reactor uses an image, and every topic reached through it, only inside one round.
- * (2) An image is retired after its successor was stored. It is freed when each reactor was seen outside a round (even
- *     epoch) or in another round than at retirement, and no I/O job of this room is inside a log. */
+ * (2) An image is retired after its successor was stored. It is freed when each reactor was seen
+ * outside a round (even epoch) or in another round than at retirement, and no I/O job of this room
+ * is inside a log. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -33,7 +35,7 @@ struct pst_image {
 struct pst_image_retired {
     struct pst_image_retired *next;
     const pst_image *image;
-    uint64_t left;                             /* bit i: reactor i may still be inside */
+    uint64_t left; /* bit i: reactor i may still be inside */
     uint64_t epochs[PST_BROKER_REACTORS_MAX];
 };
 
@@ -77,7 +79,8 @@ struct pst_cluster *pst_cluster__create(const pst_cluster_spec *spec) {
     }
     for (int32_t i = 0; i < spec->endpoint_count; i++) {
         endpoints[i] = spec->endpoints[i];
-        endpoints[i].host = put_string(&at, spec->endpoints[i].host, strlen(spec->endpoints[i].host));
+        endpoints[i].host =
+            put_string(&at, spec->endpoints[i].host, strlen(spec->endpoints[i].host));
     }
     return cluster;
 }
@@ -283,7 +286,8 @@ void pst_image__publish(pst_broker *broker, const pst_image *image) {
     struct pst_image_retired *retired = calloc(1, sizeof *retired);
     const pst_image *old = atomic_exchange_explicit(&broker->image, image, memory_order_seq_cst);
     if (retired == NULL) {
-        return; /* Without a place to remember it the old image must stay forever: reactors may be inside. */
+        return; /* Without a place to remember it the old image must stay forever: reactors may be
+                   inside. */
     }
     retired->image = old;
     int count = atomic_load_explicit(&broker->attached, memory_order_acquire);

@@ -1,8 +1,9 @@
-/* broker/internal.c - the control plane's own use of partitions: append, read, offsets, DeleteRecords, retention.
+/* broker/internal.c - the control plane's own use of partitions: append, read, offsets,
+ * DeleteRecords, retention.
  *
  * Owner: the control thread calls; it may wait here, as the door says. Layer: broker.
- * Deliberately bypasses the checks for clients (internal topics, control batches) and nothing else: appends keep the
- * order of the partition's queue, and wake the same waiters. */
+ * Deliberately bypasses the checks for clients (internal topics, control batches) and nothing else:
+ * appends keep the order of the partition's queue, and wake the same waiters. */
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -10,7 +11,8 @@
 #include "broker/produce_private.h"
 
 /* The partition with one more reference, or NULL and the reason. */
-static pst_partition *find(pst_broker *broker, const pst_uuid *topic_id, int32_t index, int *rc_out) {
+static pst_partition *find(pst_broker *broker, const pst_uuid *topic_id, int32_t index,
+                           int *rc_out) {
     const pst_topic *topic = pst_image__topic_by_id(pst_broker__image(broker), topic_id);
     pst_partition *partition = topic != NULL ? pst_topic__partition(topic, index) : NULL;
     *rc_out = partition == NULL ? -PST_ENOENT : partition->log == NULL ? -PST_EOFFLINE : 0;
@@ -63,8 +65,8 @@ static int append_queued(pst_broker *broker, pst_partition *partition, pst_appen
     return part.rc;
 }
 
-static int append_internal(pst_broker *broker, pst_partition *partition, uint8_t *batch, size_t size,
-                           int64_t *base_offset_out) {
+static int append_internal(pst_broker *broker, pst_partition *partition, uint8_t *batch,
+                           size_t size, int64_t *base_offset_out) {
     pst_append append = {.data = batch, .size = size, .from_control_plane = true};
     PST_TRY(pst_batch_parse(pst_slice_of(batch, size), &append.view));
     if (append.view.size != size) {
@@ -156,7 +158,8 @@ static int copy_range(const pst_file_range *range, uint8_t *buffer, size_t capac
     return 0;
 }
 
-/* Bytes of the whole batches at the start of `bytes`. When not even the first is whole: 0, and its size. */
+/* Bytes of the whole batches at the start of `bytes`. When not even the first is whole: 0, and its
+ * size. */
 static size_t whole_batches(pst_slice bytes, size_t *first_size_out) {
     size_t at = 0;
     pst_batch batch;
@@ -262,7 +265,8 @@ static struct retention *plan_retention(pst_broker *broker) {
         const pst_topic *topic = pst_image__topic_at(image, i);
         for (int32_t k = 0; k < topic->partition_count; k++) {
             if (topic->partitions[k]->log != NULL) {
-                retention->partitions[retention->count++] = pst_partition__ref(topic->partitions[k]);
+                retention->partitions[retention->count++] =
+                    pst_partition__ref(topic->partitions[k]);
             }
         }
     }

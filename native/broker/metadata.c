@@ -1,15 +1,17 @@
 /* broker/metadata.c - Metadata 0-13, answered from the image.
  *
  * Owner: the reactor of the connection. Layer: broker.
- * Leaves out: authorization (there is no authorizer: Kafka's full set of operations is told), throttling, listeners
- * missing on other brokers (there is one broker).
+ * Leaves out: authorization (there is no authorizer: Kafka's full set of operations is told),
+ * throttling, listeners missing on other brokers (there is one broker).
  *
- * Version notes: 0 asks for all topics with an empty list, 1+ with null. 4+ may forbid auto-creation. 10 and 11 carry
- * topic ids that may not be used; 12+ may ask by id, and then names are ignored as Kafka does. 8-10 tell the cluster's
- * authorized operations. 13 adds a top-level error.
+ * Version notes: 0 asks for all topics with an empty list, 1+ with null. 4+ may forbid
+ * auto-creation. 10 and 11 carry topic ids that may not be used; 12+ may ask by id, and then names
+ * are ignored as Kafka does. 8-10 tell the cluster's authorized operations. 13 adds a top-level
+ * error.
  *
- * A legal topic that is missing and may be created sends the whole request to the control plane, which creates the
- * topic and hands the request back: then it is answered from the image, whatever is in it. */
+ * A legal topic that is missing and may be created sends the whole request to the control plane,
+ * which creates the topic and hands the request back: then it is answered from the image, whatever
+ * is in it. */
 #include <limits.h>
 #include <stdlib.h>
 
@@ -18,9 +20,11 @@
 #include "wire/error_codes.h"
 
 enum {
-    /* AclOperation codes as bits: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS. */
+    /* AclOperation codes as bits: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS,
+       ALTER_CONFIGS. */
     TOPIC_OPERATIONS = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11,
-    /* CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE. */
+    /* CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS, IDEMPOTENT_WRITE.
+     */
     CLUSTER_OPERATIONS = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12,
     TOPIC_NAME_SIZE_MAX = 249,
     SCRATCH_KEPT = 256 * 1024, /* bytes of the response buffer kept between requests */
@@ -67,8 +71,8 @@ static struct wanted read_wanted(const struct metadata *m, pst_reader *r) {
 
 /* Kafka's rule for names: 1-249 of [a-zA-Z0-9._-], neither "." nor "..". */
 static bool is_legal_name(pst_slice name) {
-    if (name.size == 0 || name.size > TOPIC_NAME_SIZE_MAX || pst_slice_eq(name, pst_slice_str(".")) ||
-        pst_slice_eq(name, pst_slice_str(".."))) {
+    if (name.size == 0 || name.size > TOPIC_NAME_SIZE_MAX ||
+        pst_slice_eq(name, pst_slice_str(".")) || pst_slice_eq(name, pst_slice_str(".."))) {
         return false;
     }
     for (size_t i = 0; i < name.size; i++) {
@@ -116,8 +120,8 @@ static int parse(struct metadata *m, bool *creates_out) {
     return r->err;
 }
 
-/* ---- entries seen already: Kafka answers a repeated topic once, and a short request cannot ask for a long answer
- * many times over ---- */
+/* ---- entries seen already: Kafka answers a repeated topic once, and a short request cannot ask
+ * for a long answer many times over ---- */
 
 /* Owner: the function that serves the request. */
 struct seen {
@@ -303,7 +307,8 @@ static void write_topics(const struct metadata *m, pst_writer *w) {
         }
         return;
     }
-    /* Repeated entries are left out, so the count is known last: it is never larger than the list's. */
+    /* Repeated entries are left out, so the count is known last: it is never larger than the
+     * list's. */
     size_t at = pst_writer_position(w);
     pst_writer_any_array(w, m->flexible, m->count);
     size_t start = pst_writer_position(w);

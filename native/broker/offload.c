@@ -1,12 +1,13 @@
-/* broker/offload.c - appends that must leave the reactor: first in first out per partition, drained by I/O threads.
+/* broker/offload.c - appends that must leave the reactor: first in first out per partition, drained
+ * by I/O threads.
  *
- * Owner: the queues are under broker->offload_lock; a drained part belongs to the draining job until `done`.
- * Layer: broker. Deliberately one job per partition at a time: that is what keeps the order, and what pst_log_prepare
- * asks for.
+ * Owner: the queues are under broker->offload_lock; a drained part belongs to the draining job
+ * until `done`. Layer: broker. Deliberately one job per partition at a time: that is what keeps the
+ * order, and what pst_log_prepare asks for.
  *
  * (1) `offload_count` goes up before a part is queued and down (release) after its append.
- * (2) A job takes what is queued, up to DRAIN_PARTS, opens records where needed, and appends all of it at once; a log
- *     that cannot take it is prepared and asked again, then batch by batch. */
+ * (2) A job takes what is queued, up to DRAIN_PARTS, opens records where needed, and appends all of
+ * it at once; a log that cannot take it is prepared and asked again, then batch by batch. */
 #include "base/clock.h"
 #include "broker/produce_private.h"
 #include "wire/error_codes.h"

@@ -29,7 +29,8 @@ pst_partition *pst_partition__ref(pst_partition *partition) {
 static void run_close(pst_job *job) {
     pst_partition *partition = PST_CONTAINER_OF(job, pst_partition, drain_job);
     pst_broker *broker = partition->broker;
-    (void)pst_log_close(partition->log); /* a failure took the directory offline; nobody is left to tell */
+    (void)pst_log_close(
+        partition->log); /* a failure took the directory offline; nobody is left to tell */
     free(partition);
     pthread_mutex_lock(&broker->offload_lock);
     broker->closing--;

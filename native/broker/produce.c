@@ -3,11 +3,12 @@
  * Owner: the reactor of the connection. Layer: broker.
  * Leaves out: transactions (a transactional id or batch is refused), authorization, quotas.
  *
- * Version notes: 7+ allows zstd; 5+ tells the log start offset; 8+ record errors and messages; 10+ the current leader;
- * 13 names topics by id.
+ * Version notes: 7+ allows zstd; 5+ tells the log start offset; 8+ record errors and messages; 10+
+ * the current leader; 13 names topics by id.
  *
- * The order of checks is Kafka's, because a client sees only the first failure: topic and partition; one batch of magic
- * 2; acks; internal topics; min.insync.replicas; base offset; size; CRC; batch fields; records. */
+ * The order of checks is Kafka's, because a client sees only the first failure: topic and
+ * partition; one batch of magic 2; acks; internal topics; min.insync.replicas; base offset; size;
+ * CRC; batch fields; records. */
 #include <stdlib.h>
 
 #include "broker/produce_private.h"
@@ -156,13 +157,13 @@ static int64_t log_start_of(const pst_partition *partition) {
     return offsets.log_start;
 }
 
-/* Records of an uncompressed batch are walked here; those of a compressed one only where the topic demands it, and
- * then off the reactor (DESIGN law 7). */
+/* Records of an uncompressed batch are walked here; those of a compressed one only where the topic
+ * demands it, and then off the reactor (DESIGN law 7). */
 static void check_records(const struct context *c, pst_produce_part *part) {
     const pst_produce_rules *rules = &part->rules;
     const pst_batch *view = &part->view;
-    bool rewrites = rules->compression_type >= 0 &&
-                    rules->compression_type != pst_batch_codec(view);
+    bool rewrites =
+        rules->compression_type >= 0 && rules->compression_type != pst_batch_codec(view);
     if (pst_batch_codec(view) == 0) {
         pst_record_scan scan;
         if (pst_batch_scan(view, pst_batch_records(view), &scan) < 0) {

@@ -7,17 +7,17 @@
  *   internal.c          appends of the control plane, which use the same queues
  *   recompress.c        what needs the records of a compressed batch
  *
- * Life of a part: gathered in the round (borrowed frame bytes) -> appended there and answered, or copied into a
- * detached operation with the frame taken -> queued on its partition -> appended by an I/O thread -> one note when the
- * operation's last part is done -> answered on the reactor. */
+ * Life of a part: gathered in the round (borrowed frame bytes) -> appended there and answered, or
+ * copied into a detached operation with the frame taken -> queued on its partition -> appended by
+ * an I/O thread -> one note when the operation's last part is done -> answered on the reactor. */
 #ifndef PST_BROKER_PRODUCE_PRIVATE_H
 #define PST_BROKER_PRODUCE_PRIVATE_H
 
 #include "broker/broker_private.h"
 #include "wire/batch.h"
 
-/* The topic configuration that validation and recompression need; copied, so that a queued part does not depend on the
- * image. */
+/* The topic configuration that validation and recompression need; copied, so that a queued part
+ * does not depend on the image. */
 typedef struct {
     int64_t max_message_bytes;
     int64_t timestamp_before_max_ms; /* INT64_MAX: no limit */
@@ -28,30 +28,31 @@ typedef struct {
     bool create_time;
 } pst_produce_rules;
 
-/* One partition of a request, or one internal append. Owner: the round (reactor), then the queue of its partition, then
- * its operation again. */
+/* One partition of a request, or one internal append. Owner: the round (reactor), then the queue of
+ * its partition, then its operation again. */
 typedef struct pst_produce_part {
-    pst_list link;               /* partition->offloaded */
-    pst_partition *partition;    /* NULL when unknown; a counted reference once detached and offloaded */
+    pst_list link; /* partition->offloaded */
+    pst_partition
+        *partition; /* NULL when unknown; a counted reference once detached and offloaded */
     void (*done)(struct pst_produce_part *part); /* called off the reactor after the append */
-    void *owner;                 /* for `done` */
-    uint8_t *data;               /* the batch */
+    void *owner;                                 /* for `done` */
+    uint8_t *data;                               /* the batch */
     size_t size;
     pst_batch view;
-    uint8_t *rewritten;          /* malloc'ed batch that replaced the client's, or NULL */
+    uint8_t *rewritten; /* malloc'ed batch that replaced the client's, or NULL */
     pst_produce_rules rules;
-    pst_slice topic_name;        /* of the first part of a topic; empty from version 13 on */
+    pst_slice topic_name; /* of the first part of a topic; empty from version 13 on */
     pst_uuid topic_id;
-    int32_t topic_part_count;    /* parts of the topic, on its first part; 0 on the others */
+    int32_t topic_part_count; /* parts of the topic, on its first part; 0 on the others */
     int32_t index;
-    int32_t next;                /* index of the next part of the same partition in this round, -1 */
-    int32_t record_error_index;  /* -1: none */
-    int rc;                      /* the core's code behind `error`, where there is one */
-    int16_t error;               /* Kafka's */
-    bool needs_records;          /* the compressed records must be opened before the append */
+    int32_t next;               /* index of the next part of the same partition in this round, -1 */
+    int32_t record_error_index; /* -1: none */
+    int rc;                     /* the core's code behind `error`, where there is one */
+    int16_t error;              /* Kafka's */
+    bool needs_records;         /* the compressed records must be opened before the append */
     bool offloaded;
     bool from_control_plane;
-    const char *record_message;  /* constants */
+    const char *record_message; /* constants */
     const char *message;
     int64_t base_offset;
     int64_t log_append_time_ms;
@@ -95,7 +96,8 @@ struct pst_produce_round {
     int32_t group_count, group_capacity;
     pst_append *appends;
     int32_t append_capacity;
-    pst_produce_slot *slots; /* partition -> group, open addressing, valid where `stamp` is this round's */
+    pst_produce_slot
+        *slots; /* partition -> group, open addressing, valid where `stamp` is this round's */
     uint32_t slot_count;
     uint32_t stamp;
     uint64_t conn_bits; /* hashes of the connections with an operation in the round */
@@ -107,10 +109,12 @@ int pst_produce__grow(void **array, int32_t *capacity, int32_t wanted, size_t si
 
 /* ---- produce_response.c ---- */
 /* Writes and finishes the response (or closes the connection: acks=0 with an error). */
-void pst_produce__respond(pst_shard *shard, const pst_produce_op *op, const pst_produce_part *parts);
+void pst_produce__respond(pst_shard *shard, const pst_produce_op *op,
+                          const pst_produce_part *parts);
 
 /* ---- offload.c ---- */
-/* Queues a part (its partition already counted). `done` is called from an I/O thread once the results are set. */
+/* Queues a part (its partition already counted). `done` is called from an I/O thread once the
+ * results are set. */
 void pst_produce__offload(pst_broker *broker, pst_produce_part *part);
 /* Fills the results of one part from its append. */
 void pst_produce__set_result(pst_produce_part *part, const pst_append *append,
@@ -128,8 +132,8 @@ static inline pst_append pst_produce__append_of(const pst_produce_part *part) {
 void pst_produce__check_scan(pst_produce_part *part, const pst_record_scan *scan, int64_t now_ms);
 
 /* ---- recompress.c ---- */
-/* (I/O thread) Opens the records of a part: checks them and, if its topic has a codec of its own, writes the batch
- * anew into `rewritten`. Sets the part's error instead of failing. */
+/* (I/O thread) Opens the records of a part: checks them and, if its topic has a codec of its own,
+ * writes the batch anew into `rewritten`. Sets the part's error instead of failing. */
 void pst_produce__open_records(pst_produce_part *part, int64_t now_ms);
 
 #endif

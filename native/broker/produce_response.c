@@ -1,10 +1,11 @@
-/* broker/produce_response.c - results to the bytes of a Produce response, written straight into the exchange.
+/* broker/produce_response.c - results to the bytes of a Produce response, written straight into the
+ * exchange.
  *
- * Owner: the reactor of the connection. Layer: broker. Deliberately decides nothing but the close of an acks=0
- * connection after an error: its client gets no other sign.
+ * Owner: the reactor of the connection. Layer: broker. Deliberately decides nothing but the close
+ * of an acks=0 connection after an error: its client gets no other sign.
  *
- * Node endpoints (version 10+) are left out: the image knows the endpoints of this broker alone, and this broker is
- * never named as the new leader by itself. */
+ * Node endpoints (version 10+) are left out: the image knows the endpoints of this broker alone,
+ * and this broker is never named as the new leader by itself. */
 #include "broker/produce_private.h"
 #include "wire/error_codes.h"
 
@@ -86,7 +87,8 @@ static size_t text_size(const char *text) {
 static size_t size_of(const pst_produce_op *op, const pst_produce_part *parts) {
     size_t size = 5 + 5 + 4 + 1;
     for (int32_t i = 0; i < op->part_count; i++) {
-        /* The fixed fields are 30 bytes; 5 for each length or count; a record error; the leader's tag. */
+        /* The fixed fields are 30 bytes; 5 for each length or count; a record error; the leader's
+         * tag. */
         size += 30 + 5 + (5 + 4 + 5 + 1) + 12;
         size += text_size(parts[i].message) + text_size(parts[i].record_message);
         size += parts[i].topic_part_count > 0 ? 16 + 5 + parts[i].topic_name.size + 5 + 1 : 0;
@@ -95,7 +97,8 @@ static size_t size_of(const pst_produce_op *op, const pst_produce_part *parts) {
 }
 
 static void put_leader(struct cursor *c, int16_t version, const pst_produce_part *part) {
-    if (version < 10 || part->error != PST_KAFKA_NOT_LEADER_OR_FOLLOWER || part->partition == NULL) {
+    if (version < 10 || part->error != PST_KAFKA_NOT_LEADER_OR_FOLLOWER ||
+        part->partition == NULL) {
         put_no_tags(c);
         return;
     }
@@ -130,7 +133,8 @@ static void put_part(struct cursor *c, int16_t version, const pst_produce_part *
     put_leader(c, version, part);
 }
 
-static void put_response(struct cursor *c, const pst_produce_op *op, const pst_produce_part *parts) {
+static void put_response(struct cursor *c, const pst_produce_op *op,
+                         const pst_produce_part *parts) {
     put32(c, op->correlation_id);
     put_no_tags(c);
     put_array(c, op->topic_count);
@@ -156,7 +160,8 @@ static void put_response(struct cursor *c, const pst_produce_op *op, const pst_p
     put_no_tags(c);
 }
 
-void pst_produce__respond(pst_shard *shard, const pst_produce_op *op, const pst_produce_part *parts) {
+void pst_produce__respond(pst_shard *shard, const pst_produce_op *op,
+                          const pst_produce_part *parts) {
     (void)shard;
     if (op->acks == 0) {
         for (int32_t i = 0; i < op->part_count; i++) {
@@ -169,7 +174,8 @@ void pst_produce__respond(pst_shard *shard, const pst_produce_op *op, const pst_
         return;
     }
     size_t size = size_of(op, parts);
-    struct cursor c = {.at = pst_exchange_reserve(op->exchange, size), .flexible = op->version >= 9};
+    struct cursor c = {.at = pst_exchange_reserve(op->exchange, size),
+                       .flexible = op->version >= 9};
     if (c.at == NULL) {
         pst_exchange_close_connection(op->exchange);
         return;

@@ -1,16 +1,20 @@
-/* broker/produce_round.c - executes what a loop round gathered: one append per partition, then the responses.
+/* broker/produce_round.c - executes what a loop round gathered: one append per partition, then the
+ * responses.
  *
- * Owner: the reactor. Layer: broker. Deliberately never blocks: what a log cannot do at once, what needs the records of a
- * compressed batch, and whatever comes behind such a batch is queued on the partition (offload.c).
+ * Owner: the reactor. Layer: broker. Deliberately never blocks: what a log cannot do at once, what
+ * needs the records of a compressed batch, and whatever comes behind such a batch is queued on the
+ * partition (offload.c).
  *
- * (1) The parts of a partition keep the order in which their requests arrived, in the append as in the queue.
- * (2) An operation is answered once all its parts have results; only then does its frame go. */
+ * (1) The parts of a partition keep the order in which their requests arrived, in the append as in
+ * the queue. (2) An operation is answered once all its parts have results; only then does its frame
+ * go. */
 #include <stdlib.h>
 
 #include "broker/produce_private.h"
 #include "wire/error_codes.h"
 
-/* A request with parts off the reactor. Owner: its reactor but for `pending`, and the queued parts while queued. */
+/* A request with parts off the reactor. Owner: its reactor but for `pending`, and the queued parts
+ * while queued. */
 struct detached {
     pst_list link; /* round->detached */
     pst_note note;
@@ -140,8 +144,8 @@ static void append_group(pst_shard *shard, const pst_produce_group *group) {
     for (int32_t i = group->first; i >= 0; i = round->parts[i].next) {
         round->appends[count++] = pst_produce__append_of(&round->parts[i]);
     }
-    int rc = pst_log_append(partition->log, round->appends, count,
-                            pst_reactor_wall_ms(shard->reactor));
+    int rc =
+        pst_log_append(partition->log, round->appends, count, pst_reactor_wall_ms(shard->reactor));
     if (rc == -PST_EAGAIN) {
         offload_group(round, group);
         return;
@@ -197,8 +201,8 @@ static void detach(pst_shard *shard, const pst_produce_op *op, int32_t offloaded
         pst_exchange_close_connection(op->exchange);
         return;
     }
-    *detached = (struct detached){
-        .note = {.run = run_finished}, .shard = shard, .op = *op, .frame = frame};
+    *detached =
+        (struct detached){.note = {.run = run_finished}, .shard = shard, .op = *op, .frame = frame};
     atomic_init(&detached->pending, offloaded);
     memcpy(detached->parts, &round->parts[op->first_part], parts_size);
     for (int32_t i = 0; i < op->part_count; i++) {
@@ -222,7 +226,8 @@ static void detach(pst_shard *shard, const pst_produce_op *op, int32_t offloaded
     pst_broker__count(&shard->offloaded_appends, offloaded);
     int32_t part_count = op->part_count;
     for (int32_t i = 0; i < part_count && offloaded > 0; i++) {
-        /* After the last one is queued the operation may be finished: only `offloaded` is looked at then. */
+        /* After the last one is queued the operation may be finished: only `offloaded` is looked at
+         * then. */
         if (detached->parts[i].offloaded) {
             offloaded--;
             pst_produce__offload(shard->broker, &detached->parts[i]);

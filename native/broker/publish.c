@@ -1,11 +1,12 @@
-/* broker/publish.c - deltas from the control plane become the next image: logs are opened, deleted and told their
- * configuration here.
+/* broker/publish.c - deltas from the control plane become the next image: logs are opened, deleted
+ * and told their configuration here.
  *
  * Owner: the control thread, under control_lock. Layer: broker.
  * Deliberately decides nothing: names, ids and configurations were validated by Python.
  *
- * Order of one call: removed partitions are marked and their logs renamed away; new logs are opened; the new image is
- * stored; logs learn their configuration; waiters of removed partitions are woken; old images are reclaimed. */
+ * Order of one call: removed partitions are marked and their logs renamed away; new logs are
+ * opened; the new image is stored; logs learn their configuration; waiters of removed partitions
+ * are woken; old images are reclaimed. */
 #include <stdlib.h>
 
 #include "broker/broker_private.h"
@@ -123,7 +124,8 @@ static int plan_deletes(struct publication *publication, const pst_uuid *removed
     return 0;
 }
 
-/* Fills the partitions of a new topic object: those of `old` are shared, the others are created and planned. */
+/* Fills the partitions of a new topic object: those of `old` are shared, the others are created and
+ * planned. */
 static int fill_topic(struct publication *publication, pst_topic *topic, const pst_topic *old,
                       const pst_topic_spec *spec) {
     for (int32_t i = 0; i < topic->partition_count; i++) {
@@ -138,8 +140,8 @@ static int fill_topic(struct publication *publication, pst_topic *topic, const p
             return -PST_ENOMEM;
         }
         topic->partitions[i] = partition;
-        publication->opens[publication->open_count++] = (struct log_work){
-            .partition = partition, .topic = topic, .dir_index = from->dir_index};
+        publication->opens[publication->open_count++] =
+            (struct log_work){.partition = partition, .topic = topic, .dir_index = from->dir_index};
     }
     return 0;
 }
@@ -176,7 +178,8 @@ static int compare_ids(const void *a, const void *b) {
     return memcmp(x->id.bytes, y->id.bytes, sizeof x->id.bytes);
 }
 
-/* The topics of the next image: the old ones that are neither removed nor replaced, and the fresh ones. */
+/* The topics of the next image: the old ones that are neither removed nor replaced, and the fresh
+ * ones. */
 static int plan_topics(struct publication *publication, const pst_uuid *removed,
                        int32_t removed_count) {
     int32_t old_count = pst_image__topic_count(publication->old);
@@ -233,9 +236,8 @@ static int publish(struct publication *publication, const pst_topic_spec *topics
     PST_TRY(plan_deletes(publication, removed, removed_count));
     pst_broker__parallel(broker, publication->delete_count, delete_log, publication);
     pst_broker__parallel(broker, publication->open_count, open_log, publication);
-    pst_image *image =
-        pst_image__create(broker, pst_image__cluster_block(publication->old), publication->topics,
-                          publication->topic_count);
+    pst_image *image = pst_image__create(broker, pst_image__cluster_block(publication->old),
+                                         publication->topics, publication->topic_count);
     if (image == NULL) {
         return -PST_ENOMEM;
     }
@@ -252,7 +254,8 @@ int pst_broker_publish_topics(pst_broker *broker, const pst_topic_spec *topics, 
     struct publication publication = {.broker = broker, .old = pst_broker__image(broker)};
     int rc = publish(&publication, topics, topic_count, removed, removed_count);
     *failed_out = atomic_load(&publication.failed);
-    /* The image holds its own references; after a failure these are the last, and the logs close again. */
+    /* The image holds its own references; after a failure these are the last, and the logs close
+     * again. */
     for (int32_t i = 0; i < publication.fresh_count; i++) {
         pst_topic__unref(publication.fresh[i]);
     }

@@ -1,8 +1,9 @@
-/* broker/recompress.c - what needs the records of a batch opened: keys of compacted topics, timestamp limits, a topic's
- * own codec.
+/* broker/recompress.c - what needs the records of a batch opened: keys of compacted topics,
+ * timestamp limits, a topic's own codec.
  *
- * Owner: the I/O thread that drains the partition. Layer: broker. Deliberately keeps offsets, timestamps, producer
- * fields and the number of batches: only the codec bits, the length and the CRC of a rewritten batch differ. */
+ * Owner: the I/O thread that drains the partition. Layer: broker. Deliberately keeps offsets,
+ * timestamps, producer fields and the number of batches: only the codec bits, the length and the
+ * CRC of a rewritten batch differ. */
 #include <stdlib.h>
 
 #include "broker/produce_private.h"

@@ -91,8 +91,15 @@ static void expect_refused(test_broker *t, const uint8_t *bytes, uint32_t size) 
 static void test_what_is_not_served_closes_the_connection(test_broker *t) {
     static const struct {
         int16_t key, version;
-    } requests[] = {{4, 0}, {95, 0}, {1000, 0}, {-1, 0}, {PST_API_PRODUCE, 2}, {PST_API_PRODUCE, 14},
-                    {PST_API_METADATA, 14}, {PST_API_METADATA, -1}, {PST_API_END_TXN, 0}};
+    } requests[] = {{4, 0},
+                    {95, 0},
+                    {1000, 0},
+                    {-1, 0},
+                    {PST_API_PRODUCE, 2},
+                    {PST_API_PRODUCE, 14},
+                    {PST_API_METADATA, 14},
+                    {PST_API_METADATA, -1},
+                    {PST_API_END_TXN, 0}};
     for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++) {
         test_request(&out, requests[i].key, requests[i].version, 1, "c");
         expect_refused(t, out.data, (uint32_t)out.size);

@@ -1,4 +1,5 @@
-/* test_broker_image.c - publication under load: what reactors see, what is reclaimed, what a partition costs. */
+/* test_broker_image.c - publication under load: what reactors see, what is reclaimed, what a
+ * partition costs. */
 #include <malloc.h>
 
 #include "test_broker_support.h"
@@ -131,8 +132,8 @@ static void test_ten_thousand_partitions_are_cheap(test_broker *t) {
     int64_t took = pst_monotonic_ms() - start;
     struct mallinfo2 after = mallinfo2();
     size_t used = after.uordblks + after.hblkhd - before.uordblks - before.hblkhd;
-    fprintf(stderr, "%d partitions: %zu bytes each, opened in %lld ms\n", PARTITIONS, used / PARTITIONS,
-            (long long)took);
+    fprintf(stderr, "%d partitions: %zu bytes each, opened in %lld ms\n", PARTITIONS,
+            used / PARTITIONS, (long long)took);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     CHECK(used / PARTITIONS <= 2048);
 #endif

@@ -1,4 +1,5 @@
-/* test_broker_metadata.c - Metadata of every version, by name, by id, all; auto-creation through the control plane. */
+/* test_broker_metadata.c - Metadata of every version, by name, by id, all; auto-creation through
+ * the control plane. */
 #include "test_broker_support.h"
 
 static pst_byte_buffer out;

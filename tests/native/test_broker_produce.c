@@ -1,5 +1,5 @@
-/* test_broker_produce.c - Produce: request bytes to response bytes for good and bad batches, duplicates, order with
- * appends off the reactor, recompression. */
+/* test_broker_produce.c - Produce: request bytes to response bytes for good and bad batches,
+ * duplicates, order with appends off the reactor, recompression. */
 #include "base/crc32c.h"
 #include "codec/codec.h"
 #include "test_broker_support.h"
@@ -7,7 +7,15 @@
 static pst_byte_buffer out;
 static pst_byte_buffer in;
 
-enum { TOPIC = 1, COMPACTED = 2, INTERNAL = 3, GZIPPED = 4, STAMPED = 5, STRICT_TIME = 6, TWO_ISR = 7 };
+enum {
+    TOPIC = 1,
+    COMPACTED = 2,
+    INTERNAL = 3,
+    GZIPPED = 4,
+    STAMPED = 5,
+    STRICT_TIME = 6,
+    TWO_ISR = 7
+};
 
 typedef struct {
     int32_t index;
@@ -34,8 +42,12 @@ typedef struct {
 } batch_spec;
 
 static batch_spec plain(int32_t count) {
-    return (batch_spec){.count = count, .value_size = 10, .producer_id = -1, .sequence = -1,
-                        .timestamp = pst_wall_ms(), .null_key = -1};
+    return (batch_spec){.count = count,
+                        .value_size = 10,
+                        .producer_id = -1,
+                        .sequence = -1,
+                        .timestamp = pst_wall_ms(),
+                        .null_key = -1};
 }
 
 static void make_batch(const batch_spec *spec, pst_byte_buffer *batch) {
@@ -63,7 +75,8 @@ static void make_batch(const batch_spec *spec, pst_byte_buffer *batch) {
         pst_byte_buffer packed = {0};
         CHECK_EQ(pst_batch_parse(pst_byte_buffer_slice(&raw), &view), 0);
         const pst_codec *codec = pst_codec_by_id(spec->codec);
-        CHECK_EQ(pst_codec_compress(spec->codec, codec->level_default, pst_batch_records(&view), &packed),
+        CHECK_EQ(pst_codec_compress(spec->codec, codec->level_default, pst_batch_records(&view),
+                                    &packed),
                  0);
         CHECK_EQ(pst_batch_rewrite(&view, spec->codec, pst_byte_buffer_slice(&packed), batch), 0);
         pst_byte_buffer_fini(&packed);
@@ -74,16 +87,16 @@ static void make_batch(const batch_spec *spec, pst_byte_buffer *batch) {
 /* Sets bytes of a batch and makes its CRC right again. */
 static void poke(pst_byte_buffer *batch, size_t at, const void *bytes, size_t size) {
     memcpy(batch->data + at, bytes, size);
-    uint32_t crc = htobe32(pst_crc32c(0, batch->data + PST_BATCH_CRC_START,
-                                      batch->size - PST_BATCH_CRC_START));
+    uint32_t crc = htobe32(
+        pst_crc32c(0, batch->data + PST_BATCH_CRC_START, batch->size - PST_BATCH_CRC_START));
     memcpy(batch->data + PST_BATCH_CRC_OFFSET, &crc, sizeof crc);
 }
 
 /* ---- requests ---- */
 
 static const char *name_of(uint32_t topic) {
-    static const char *const names[] = {"nowhere", "t", "compacted", "__consumer_offsets", "gzipped",
-                                        "stamped", "strict", "two-isr"};
+    static const char *const names[] = {"nowhere", "t",       "compacted", "__consumer_offsets",
+                                        "gzipped", "stamped", "strict",    "two-isr"};
     return topic < sizeof names / sizeof names[0] ? names[topic] : "nowhere";
 }
 
@@ -99,8 +112,8 @@ static produce_head head(int16_t version) {
     return (produce_head){.version = version, .acks = -1, .correlation_id = 5, .client_id = "c"};
 }
 
-static void write_produce(const produce_head *h, uint32_t topic, int32_t partition, int32_t part_count,
-                          pst_slice records) {
+static void write_produce(const produce_head *h, uint32_t topic, int32_t partition,
+                          int32_t part_count, pst_slice records) {
     pst_writer w = test_request(&out, PST_API_PRODUCE, h->version, h->correlation_id, h->client_id);
     bool flexible = h->version >= 9;
     pst_slice id = pst_slice_str(h->transactional_id != NULL ? h->transactional_id : "");
@@ -200,14 +213,16 @@ static seen_part produce_spec(int fd, int16_t version, uint32_t topic, int32_t p
     return part;
 }
 
-/* Reads the log from the start as the control plane does and checks it batch by batch; returns its end. */
+/* Reads the log from the start as the control plane does and checks it batch by batch; returns its
+ * end. */
 static int64_t check_log(test_broker *t, uint32_t topic, int32_t partition, int codec) {
     static uint8_t buffer[4 << 20];
     pst_uuid id = test_uuid(topic);
     int64_t offset = 0;
     for (;;) {
         size_t size;
-        CHECK_EQ(pst_broker_read(t->broker, &id, partition, offset, buffer, sizeof buffer, &size), 0);
+        CHECK_EQ(pst_broker_read(t->broker, &id, partition, offset, buffer, sizeof buffer, &size),
+                 0);
         if (size == 0) {
             return offset;
         }
@@ -269,7 +284,8 @@ static void test_unknown_places_get_their_codes(test_broker *t) {
     pst_slice good = pst_byte_buffer_slice(&batch);
     for (int16_t version = 3; version <= 13; version++) {
         produce_head h = head(version);
-        int16_t unknown = version >= 13 ? PST_KAFKA_UNKNOWN_TOPIC_ID : PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
+        int16_t unknown =
+            version >= 13 ? PST_KAFKA_UNKNOWN_TOPIC_ID : PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
         expect_error(fd, &h, 1000, 0, good, unknown);
         expect_error(fd, &h, TOPIC, 99, good, PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
         expect_error(fd, &h, TOPIC, -1, good, PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION);
@@ -333,18 +349,21 @@ static void test_bad_batches_get_their_codes_and_never_reach_the_log(test_broker
         size_t size;
         int16_t code;
     } pokes[] = {
-        {23, {0, 0, 0, 3}, 4, PST_KAFKA_INVALID_RECORD},             /* last offset delta 3 of 3 records */
+        {23, {0, 0, 0, 3}, 4, PST_KAFKA_INVALID_RECORD}, /* last offset delta 3 of 3 records */
         {23, {0xff, 0xff, 0xff, 0xff}, 4, PST_KAFKA_INVALID_RECORD}, /* ... -1 */
         {57, {0, 0, 0, 0}, 4, PST_KAFKA_INVALID_RECORD},             /* count 0 */
         {57, {0x7f, 0xff, 0xff, 0xff}, 4, PST_KAFKA_INVALID_RECORD}, /* count INT_MAX */
         {57, {0xff, 0xff, 0xff, 0xff}, 4, PST_KAFKA_INVALID_RECORD}, /* count -1 */
-        {43, {0, 0, 0, 0, 0, 0, 0, 9}, 8, PST_KAFKA_INVALID_RECORD}, /* a producer without a sequence */
-        {21, {0, 0x20}, 2, PST_KAFKA_INVALID_RECORD},                /* control */
-        {21, {0, 0x10}, 2, PST_KAFKA_INVALID_TXN_STATE},             /* transactional */
-        {21, {0, 0x08}, 2, PST_KAFKA_INVALID_TIMESTAMP},             /* log append time */
-        {21, {0, 0x05}, 2, PST_KAFKA_UNSUPPORTED_COMPRESSION_TYPE},  /* no such codec */
-        {61, {0x7f}, 1, PST_KAFKA_INVALID_RECORD},                   /* first record's length */
-        {61, {0x01}, 1, PST_KAFKA_INVALID_RECORD},                   /* ... -1 */
+        {43,
+         {0, 0, 0, 0, 0, 0, 0, 9},
+         8,
+         PST_KAFKA_INVALID_RECORD},                      /* a producer without a sequence */
+        {21, {0, 0x20}, 2, PST_KAFKA_INVALID_RECORD},    /* control */
+        {21, {0, 0x10}, 2, PST_KAFKA_INVALID_TXN_STATE}, /* transactional */
+        {21, {0, 0x08}, 2, PST_KAFKA_INVALID_TIMESTAMP}, /* log append time */
+        {21, {0, 0x05}, 2, PST_KAFKA_UNSUPPORTED_COMPRESSION_TYPE}, /* no such codec */
+        {61, {0x7f}, 1, PST_KAFKA_INVALID_RECORD},                  /* first record's length */
+        {61, {0x01}, 1, PST_KAFKA_INVALID_RECORD},                  /* ... -1 */
     };
     for (size_t i = 0; i < sizeof pokes / sizeof pokes[0]; i++) {
         FRESH();
@@ -476,8 +495,9 @@ static void test_timestamp_rules_of_topics(test_broker *t) {
     close(fd);
 }
 
-/* Requests for several partitions, some of which must leave the reactor (first open; a topic's codec), pipelined: the
- * responses come in request order and each partition keeps the order of the requests. */
+/* Requests for several partitions, some of which must leave the reactor (first open; a topic's
+ * codec), pipelined: the responses come in request order and each partition keeps the order of the
+ * requests. */
 static void test_pipelined_requests_keep_order_with_offloaded_appends(test_broker *t) {
     enum { ROUNDS = 40, PARTS = 3 };
     int fd = test_connect(t->net);
@@ -508,7 +528,8 @@ static void test_pipelined_requests_keep_order_with_offloaded_appends(test_broke
             expected += 1 + i % 3;
         }
         for (int32_t k = 0; k < PARTS; k++) {
-            CHECK_EQ(check_log(t, topic, first + k, topic == GZIPPED ? PST_CODEC_GZIP : -1), expected);
+            CHECK_EQ(check_log(t, topic, first + k, topic == GZIPPED ? PST_CODEC_GZIP : -1),
+                     expected);
         }
         pst_byte_buffer_fini(&batch);
     }
@@ -562,8 +583,8 @@ static void *run_producer(void *arg) {
     return NULL;
 }
 
-/* Idempotent producers on several reactors, one partition, every seventh batch off the reactor: a sequence out of order
- * would be an error. The control plane appends in between. */
+/* Idempotent producers on several reactors, one partition, every seventh batch off the reactor: a
+ * sequence out of order would be an error. The control plane appends in between. */
 static void test_producers_on_all_reactors_keep_their_sequences(test_broker *t) {
     enum { PRODUCERS = 4, INTERNAL_APPENDS = 20 };
     pthread_t threads[PRODUCERS];
@@ -661,7 +682,8 @@ static void publish(test_broker *t) {
     test_publish_topic(t, "two-isr", TWO_ISR, 1, &config, false);
 }
 
-/* Stopped without grace while appends are on their way through the I/O threads: nothing hangs, nothing leaks. */
+/* Stopped without grace while appends are on their way through the I/O threads: nothing hangs,
+ * nothing leaks. */
 static void test_stop_with_appends_in_flight(void) {
     for (int round = 0; round < 5; round++) {
         test_broker t;
@@ -688,7 +710,8 @@ static void test_stop_with_appends_in_flight(void) {
     }
 }
 
-/* Deletion while producers write: each request is answered, with success or Kafka's code for a topic that is gone. */
+/* Deletion while producers write: each request is answered, with success or Kafka's code for a
+ * topic that is gone. */
 static void test_deletion_under_load_answers_everything(test_broker *t) {
     enum { ROUNDS = 10, REQUESTS = 12 };
     pst_log_config config = test_config();

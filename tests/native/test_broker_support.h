@@ -1,5 +1,5 @@
-/* test_broker_support.h - a broker on loopback over a fresh directory, blocking clients, and a control plane that the
- * test plays itself. */
+/* test_broker_support.h - a broker on loopback over a fresh directory, blocking clients, and a
+ * control plane that the test plays itself. */
 #ifndef PST_TEST_BROKER_SUPPORT_H
 #define PST_TEST_BROKER_SUPPORT_H
 
@@ -164,8 +164,9 @@ static inline pst_uuid test_uuid(uint32_t number) {
 
 enum { TEST_PARTITIONS_MAX = 10000 };
 
-static inline void test_publish_topic(test_broker *t, const char *name, uint32_t id, int32_t partitions,
-                                      const pst_log_config *config, bool internal) {
+static inline void test_publish_topic(test_broker *t, const char *name, uint32_t id,
+                                      int32_t partitions, const pst_log_config *config,
+                                      bool internal) {
     static pst_partition_spec specs[TEST_PARTITIONS_MAX];
     for (int32_t i = 0; i < partitions; i++) {
         specs[i] = (pst_partition_spec){.index = i, .leader = 7, .leader_epoch = 4};
