@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from .kafka_own import jars
@@ -28,19 +29,24 @@ CLASSES: Mapping[str, str] = {
 }
 
 
+TEMPLATE = """\
+#!/bin/sh
+here=$(dirname "$0")
+exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \\
+    -Dlog4j2.configurationFile="$here/log4j2.xml" -cp "$here/../kafka_own/lib/*" MAIN "$@"
+"""
+
+
 def scripts(setting: Setting) -> Path:
     """The directory with kafka-topics.sh and its fellows, made when it is not there."""
-    lib = jars(setting)
-    template = (
-        "#!/bin/sh\n"
-        'lib=$(dirname "$0")/../kafka_own/lib\n'
-        'exec java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$lib/*" %s "$@"\n'
-    )
+    jars(setting)
+    logging = setting.home.parent / "kafka_own" / "log4j2.xml"
 
     def write(directory: Path) -> None:
+        shutil.copy(logging, directory)
         for name, main in CLASSES.items():
             script = directory / f"{name}.sh"
-            script.write_text(template % main, encoding="utf-8")
+            script.write_text(TEMPLATE.replace("MAIN", main), encoding="utf-8")
             script.chmod(0o755)
 
-    return setting.cache.part("bin", [str(lib), template, *map(str, CLASSES.items())], write)
+    return setting.cache.part("bin", [TEMPLATE, logging, *map(str, CLASSES.items())], write)
