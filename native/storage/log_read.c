@@ -346,7 +346,19 @@ static int find_first_size(locator *at, pst_storage__scan *scan) {
     return rc;
 }
 
-static int deliver(pst_log *log, locator *at, pst_file *file, pst_log_slice *out) {
+/* The bytes that the walk has read already. */
+static int64_t copy_walked(const locator *at, const pst_storage__scan *scan, int64_t n) {
+    int64_t have = scan->buffer_pos + (int64_t)scan->buffer_size - at->position;
+    if (at->position < scan->buffer_pos || have <= 0) {
+        return 0;
+    }
+    n = n < have ? n : have;
+    memcpy(at->request->copy_buffer, scan->buffer + (at->position - scan->buffer_pos), (size_t)n);
+    return n;
+}
+
+static int deliver(pst_log *log, locator *at, pst_file *file, const pst_storage__scan *scan,
+                   pst_log_slice *out) {
     if (log->damage_count > 0) {
         const pst_storage__damage *damage =
             damage_after(log, at->segment->base_offset, at->position);
@@ -363,7 +375,7 @@ static int deliver(pst_log *log, locator *at, pst_file *file, pst_log_slice *out
         out->range = (pst_file_range){pst_file_ref(file), at->position, n};
         return 0;
     }
-    int64_t done = 0;
+    int64_t done = copy_walked(at, scan, n);
     while (done < n) {
         int64_t got = pst_storage__read_now(file->fd, at->request->copy_buffer + done,
                                             (size_t)(n - done), at->position + done,
@@ -419,7 +431,7 @@ static int read_file(pst_log *log, locator *at, pst_log_slice *out) {
         rc = find_first_size(at, &scan);
     }
     if (rc == 0) {
-        rc = deliver(log, at, file, out);
+        rc = deliver(log, at, file, &scan, out);
     }
     if (rc == 0) {
         remember(log, at, out);
