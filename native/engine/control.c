@@ -1,14 +1,19 @@
-/* engine/control.c - what the control plane asks of a running engine: requests, answers, image, partitions.
+/* engine/control.c - what the control plane asks of a running engine: requests, answers, image,
+ * partitions.
  *
- * Owner: the control thread; answers come from any thread. Layer: engine. It converts the plain structs of penstock.h to
- * the rooms' own and decides nothing. */
+ * Owner: the control thread; answers come from any thread. Layer: engine. It converts the plain
+ * structs of penstock.h to the rooms' own and decides nothing. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine_private.h"
 #include "wire/api_table.h"
 
-enum { READ_FIRST_SIZE_MAX = 1 << 20, READ_TRIES = 4 };
+enum {
+    READ_SIZE_MIN = 61, /* a batch header: less would not tell how large the batch is */
+    READ_FIRST_SIZE_MAX = 1 << 20,
+    READ_TRIES = 4,
+};
 
 static pst_uuid uuid_of(const uint8_t *bytes) {
     pst_uuid id;
@@ -180,8 +185,9 @@ static void fill_topic(const pst_engine *engine, const pst_engine_topic *from,
     };
 }
 
-int pst_engine_publish_topics(pst_engine *engine, const pst_engine_topic *topics, int32_t topic_count,
-                              const uint8_t *removed, int32_t removed_count, int32_t *failed_out) {
+int pst_engine_publish_topics(pst_engine *engine, const pst_engine_topic *topics,
+                              int32_t topic_count, const uint8_t *removed, int32_t removed_count,
+                              int32_t *failed_out) {
     *failed_out = 0;
     size_t partition_count = 0;
     for (int32_t i = 0; i < topic_count; i++) {
@@ -232,7 +238,7 @@ int pst_engine_append(pst_engine *engine, const uint8_t *topic_id, int32_t parti
 static int read_batches(pst_broker *broker, const pst_uuid *id, int32_t partition, int64_t offset,
                         size_t size_max, uint8_t **data_out, size_t *size_out) {
     size_t capacity = size_max < READ_FIRST_SIZE_MAX ? size_max : READ_FIRST_SIZE_MAX;
-    capacity = capacity < 1024 ? 1024 : capacity;
+    capacity = capacity < READ_SIZE_MIN ? READ_SIZE_MIN : capacity;
     for (int i = 0; i < READ_TRIES; i++) {
         uint8_t *data = malloc(capacity);
         if (data == NULL) {

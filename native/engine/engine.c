@@ -1,11 +1,13 @@
 /* engine/engine.c - the life of an engine: builds the rooms in order, and takes them down in order.
  *
- * Owner: see penstock.h. Layer: engine, the composition root: the only place that sees every room's door.
+ * Owner: see penstock.h. Layer: engine, the composition root: the only place that sees every room's
+ * door.
  *
  * Start: I/O pool, storage (locks), broker, tables; bind: reactors; publish; serve: accepting.
- * Stop: reactors stop accepting and answer what is in progress while calls still work; then calls end; late notes run;
- * logs close; the storage writes its marker and unlocks; the I/O pool ends. The net's shell and the ring stay until destroy:
- * frames in Python's hands name the net, and asyncio holds the eventfd. */
+ * Stop: reactors stop accepting and answer what is in progress while calls still work; then calls
+ * end; late notes run; logs close; the storage writes its marker and unlocks; the I/O pool ends.
+ * The net's shell and the ring stay until destroy: frames in Python's hands name the net, and
+ * asyncio holds the eventfd. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,8 +155,8 @@ int pst_engine_bind(pst_engine *engine, const pst_engine_listener *listeners, in
     pst_net_listener *wanted = calloc((size_t)count + 1, sizeof wanted[0]);
     int rc = wanted == NULL ? -PST_ENOMEM : 0;
     for (int32_t i = 0; rc == 0 && i < count; i++) {
-        wanted[i] = (pst_net_listener){
-            .host = listeners[i].host, .port = listeners[i].port, .listener = i};
+        wanted[i] =
+            (pst_net_listener){.host = listeners[i].host, .port = listeners[i].port, .listener = i};
     }
     if (rc == 0) {
         rc = create_net(engine, wanted, count, error_out, error_size);

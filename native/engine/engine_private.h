@@ -1,7 +1,8 @@
-/* engine/engine_private.h - what the files of the composition root share. Nobody outside includes it.
+/* engine/engine_private.h - what the files of the composition root share. Nobody outside includes
+ * it.
  *
- * File map: limits.c (the one table of limits), ring.c (requests on their way to Python), engine.c (life), control.c
- * (what Python asks), counters.c (numbers). */
+ * File map: limits.c (the one table of limits), ring.c (requests on their way to Python), engine.c
+ * (life), control.c (what Python asks), counters.c (numbers). */
 #ifndef PST_ENGINE_ENGINE_PRIVATE_H
 #define PST_ENGINE_ENGINE_PRIVATE_H
 
@@ -23,16 +24,16 @@ typedef struct {
     pst_net_limits net;
     int64_t reactors;
     int64_t io_threads;
-    int64_t control_ring;      /* requests on their way to Python; a power of two */
+    int64_t control_ring; /* requests on their way to Python; a power of two */
     int64_t stop_grace_ms;
-    int64_t open_files;        /* descriptors of segments kept open */
-    int64_t tail_bytes;        /* recent batches kept in memory, all logs */
+    int64_t open_files; /* descriptors of segments kept open */
+    int64_t tail_bytes; /* recent batches kept in memory, all logs */
     int64_t producer_ids;
     int64_t producer_id_expiration_ms;
     int64_t fetch_sessions;
     int64_t fetch_session_eviction_ms;
     int64_t fetch_max_bytes;
-    int64_t fetch_copy_bytes;  /* answers up to here are copied instead of sent from the file */
+    int64_t fetch_copy_bytes; /* answers up to here are copied instead of sent from the file */
     int64_t committed_offsets;
     int64_t group_members;
 } pst_engine__limits;
@@ -53,7 +54,7 @@ typedef struct {
     uint64_t mask;
     _Alignas(64) _Atomic uint64_t tail; /* producers */
     _Alignas(64) uint64_t head;         /* consumer */
-    atomic_bool signalled; /* the eventfd was written and not cleared since */
+    atomic_bool signalled;              /* the eventfd was written and not cleared since */
     int eventfd;
 } pst_engine__ring;
 
@@ -70,19 +71,19 @@ void pst_engine__ring_signal_rest(pst_engine__ring *ring);
 
 /* ---- engine.c ---- */
 
-struct pst_engine { /* owner: see each field */
-    pid_t pid;                  /* immutable; a forked child differs */
-    pst_engine__limits limits;  /* immutable */
-    int32_t node_id;            /* immutable */
+struct pst_engine {            /* owner: see each field */
+    pid_t pid;                 /* immutable; a forked child differs */
+    pst_engine__limits limits; /* immutable */
+    int32_t node_id;           /* immutable */
     /* Read: inside a call. Write: the step to closed. So nothing closes under a call. */
     pthread_rwlock_t calls;
-    bool closed;                /* owner: `calls` */
-    pthread_mutex_t stop_lock;  /* one stop at a time */
-    bool stopped;               /* owner: stop_lock */
+    bool closed;               /* owner: `calls` */
+    pthread_mutex_t stop_lock; /* one stop at a time */
+    bool stopped;              /* owner: stop_lock */
     pst_iopool *iopool;
     pst_storage *storage;
     pst_broker *broker;
-    pst_net *net;               /* set by bind; stays until destroy, frames name it */
+    pst_net *net; /* set by bind; stays until destroy, frames name it */
     pst_broker_offsets *offsets;
     pst_broker_members *members;
     pst_engine__ring ring;

@@ -1,7 +1,9 @@
-/* engine/limits.c - the one table of limits: every ring, pool, queue and deadline of the engine takes its size here.
+/* engine/limits.c - the one table of limits: every ring, pool, queue and deadline of the engine
+ * takes its size here.
  *
- * Owner: pure; runs once at open. Layer: engine. Values come from three places: the table's default, the machine (descriptors,
- * CPUs), and the configuration keys that Python passes down. It deliberately knows no topic configuration. */
+ * Owner: pure; runs once at open. Layer: engine. Values come from three places: the table's
+ * default, the machine (descriptors, CPUs), and the configuration keys that Python passes down. It
+ * deliberately knows no topic configuration. */
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -20,18 +22,18 @@ enum {
     FILES_DIRECTORIES = 64, /* locks, directories being synced, checkpoints being replaced */
     FILES_IO_JOBS = 256,    /* segments and indexes held by running jobs and responses */
     FILES_REACTORS = 16,    /* epoll and eventfd of each, listeners */
-    FILES_RESERVED =
-        FILES_PYTHON + FILES_STORE + FILES_DIRECTORIES + FILES_IO_JOBS + FILES_REACTORS,
+    FILES_RESERVED = FILES_PYTHON + FILES_STORE + FILES_DIRECTORIES + FILES_IO_JOBS +
+        FILES_REACTORS,
     CONNECTIONS_LEAST = 64,
     OPEN_FILES_MOST = 3584, /* with the reserve about 4,000: the rest is for connections */
 };
 
 typedef struct {
-    const char *key;  /* configuration key, or NULL: not configurable */
-    size_t place;     /* in pst_engine__limits */
-    bool narrow;      /* the field is an int32_t */
-    int64_t value;    /* default; 0 where the machine decides */
-    int64_t least;    /* smaller values of the key mean the default */
+    const char *key; /* configuration key, or NULL: not configurable */
+    size_t place;    /* in pst_engine__limits */
+    bool narrow;     /* the field is an int32_t */
+    int64_t value;   /* default; 0 where the machine decides */
+    int64_t least;   /* smaller values of the key mean the default */
 } row;
 
 #define WIDE(field) offsetof(pst_engine__limits, field), false
@@ -39,7 +41,8 @@ typedef struct {
 
 static const row rows[] = {
     {"socket.request.max.bytes", WIDE(net.frame_size_max), 100 * MIB, 1},
-    {"penstock.frame.max.bytes.unauthenticated", WIDE(net.frame_size_max_unauthenticated), 64 * KIB, 1},
+    {"penstock.frame.max.bytes.unauthenticated", WIDE(net.frame_size_max_unauthenticated), 64 * KIB,
+     1},
     {"penstock.frame.pool.bytes", WIDE(net.frame_pool_size), 256 * MIB, MIB},
     {"max.connections", WIDE(net.connections_max), INT32_MAX, 1},
     {"max.connections.per.ip", WIDE(net.connections_per_address_max), INT32_MAX, 0},
@@ -93,8 +96,8 @@ static int64_t descriptor_limit(void) {
     return (int64_t)limit.rlim_cur;
 }
 
-/* Descriptors are what a machine runs out of first: segments get a fifth, the reserve what it needs, connections the
- * rest. */
+/* Descriptors are what a machine runs out of first: segments get a fifth, the reserve what it
+ * needs, connections the rest. */
 static int share_descriptors(pst_engine__limits *limits, char *error_out, size_t error_size) {
     int64_t all = descriptor_limit();
     if (limits->open_files == 0) {
@@ -104,7 +107,8 @@ static int share_descriptors(pst_engine__limits *limits, char *error_out, size_t
     if (left < CONNECTIONS_LEAST) {
         snprintf(error_out, error_size,
                  "the limit of %lld open files is too low: at least %lld are needed (ulimit -n)",
-                 (long long)all, (long long)(FILES_RESERVED + limits->open_files + CONNECTIONS_LEAST));
+                 (long long)all,
+                 (long long)(FILES_RESERVED + limits->open_files + CONNECTIONS_LEAST));
         return -PST_EMFILE;
     }
     if (limits->net.connections_max > left) {

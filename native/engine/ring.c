@@ -1,11 +1,13 @@
-/* engine/ring.c - requests on their way to Python: a bounded ring with many producers and one eventfd.
+/* engine/ring.c - requests on their way to Python: a bounded ring with many producers and one
+ * eventfd.
  *
- * Owner: reactors push, the control thread pops. Layer: engine. It deliberately never blocks: a full ring is the caller's
- * to handle.
+ * Owner: reactors push, the control thread pops. Layer: engine. It deliberately never blocks: a
+ * full ring is the caller's to handle.
  *
- * Each cell carries the number of the turn that may use it (D. Vyukov's bounded queue). The eventfd is written once per
- * batch: by the push that finds `signalled` down. The consumer takes it down before it pops; both sides
- * use read-modify-writes on it, so a push whose signal was saved is seen by the pops that follow. */
+ * Each cell carries the number of the turn that may use it (D. Vyukov's bounded queue). The eventfd
+ * is written once per batch: by the push that finds `signalled` down. The consumer takes it down
+ * before it pops; both sides use read-modify-writes on it, so a push whose signal was saved is seen
+ * by the pops that follow. */
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -54,8 +56,8 @@ int pst_engine__ring_push(pst_engine__ring *ring, const pst_control_request *req
         cell = &ring->cells[at & ring->mask];
         uint64_t turn = atomic_load_explicit(&cell->turn, memory_order_acquire);
         if (turn == at) {
-            if (atomic_compare_exchange_weak_explicit(&ring->tail, &at, at + 1, memory_order_relaxed,
-                                                      memory_order_relaxed)) {
+            if (atomic_compare_exchange_weak_explicit(&ring->tail, &at, at + 1,
+                                                      memory_order_relaxed, memory_order_relaxed)) {
                 break;
             }
         } else if (turn < at) {

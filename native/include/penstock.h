@@ -1,10 +1,12 @@
-/* penstock.h - the engine as the binding sees it: one opaque handle, plain structs, negative error codes.
+/* penstock.h - the engine as the binding sees it: one opaque handle, plain structs, negative error
+ * codes.
  *
- * Threads: create and destroy on one thread. bind, serve, publish and the calls on partitions come from the control
- * thread; pst_engine_stop may come from another thread meanwhile, and may overlap them; respond, redispatch and
- * close_connection come from any. No call takes the GIL or calls back. Functions return 0 (or a count) or -PST_E* of
- * base/error.h; pst_engine_strerror and pst_engine_kafka_error explain. Several engines live in one process. In a forked
- * child every call but pst_engine_abandon returns -PST_ECLOSED. */
+ * Threads: create and destroy on one thread. bind, serve, publish and the calls on partitions come
+ * from the control thread; pst_engine_stop may come from another thread meanwhile, and may overlap
+ * them; respond, redispatch and close_connection come from any. No call takes the GIL or calls
+ * back. Functions return 0 (or a count) or -PST_E* of base/error.h; pst_engine_strerror and
+ * pst_engine_kafka_error explain. Several engines live in one process. In a forked child every call
+ * but pst_engine_abandon returns -PST_ECLOSED. */
 #ifndef PENSTOCK_H
 #define PENSTOCK_H
 
@@ -32,8 +34,8 @@ typedef struct {
     int32_t node_id;
     const char *const *log_dirs; /* absolute paths that exist */
     int32_t log_dir_count;
-    int32_t reactors;   /* 0: CPUs in the affinity mask, at most 4 */
-    int32_t io_threads; /* 0: 4 */
+    int32_t reactors;               /* 0: CPUs in the affinity mask, at most 4 */
+    int32_t io_threads;             /* 0: 4 */
     const pst_engine_limit *limits; /* keys that the table does not know are ignored */
     int32_t limit_count;
 } pst_engine_settings;
@@ -43,15 +45,17 @@ typedef struct {
     int32_t port;     /* 0: a free one */
 } pst_engine_listener;
 
-/* Locks and reads the log directories. `error_out` (256 bytes or more) receives one sentence on failure. */
+/* Locks and reads the log directories. `error_out` (256 bytes or more) receives one sentence on
+ * failure. */
 int pst_engine_open(const pst_engine_settings *settings, char *error_out, size_t error_size,
                     pst_engine **engine_out);
 /* Listening sockets; nothing is accepted yet. Once. */
 int pst_engine_bind(pst_engine *engine, const pst_engine_listener *listeners, int32_t count,
                     int32_t *ports_out, char *error_out, size_t error_size);
 int pst_engine_serve(pst_engine *engine);
-/* Stops accepting, answers what is in progress (the ring is still drained and answered meanwhile), flushes, writes the
- * clean-shutdown marker, unlocks. Not graceful: no waiting, no marker. Idempotent; blocks. */
+/* Stops accepting, answers what is in progress (the ring is still drained and answered meanwhile),
+ * flushes, writes the clean-shutdown marker, unlocks. Not graceful: no waiting, no marker.
+ * Idempotent; blocks. */
 int pst_engine_stop(pst_engine *engine, bool graceful);
 /* Stops ungracefully if need be. Every pst_engine_frame must be released before. NULL allowed. */
 void pst_engine_destroy(pst_engine *engine);
@@ -75,7 +79,8 @@ typedef struct {
 
 /* Readable while requests wait. Valid until destroy. */
 int pst_engine_eventfd(const pst_engine *engine);
-/* Takes up to `limit` requests, returns how many; their frames belong to the caller. Control thread only. */
+/* Takes up to `limit` requests, returns how many; their frames belong to the caller. Control thread
+ * only. */
 int pst_engine_drain(pst_engine *engine, pst_engine_request *requests_out, int limit);
 void pst_engine_frame_release(pst_engine_frame *frame); /* any thread; NULL allowed */
 
@@ -145,10 +150,11 @@ typedef struct {
 } pst_engine_topic;
 
 int pst_engine_publish_cluster(pst_engine *engine, const pst_engine_cluster *cluster);
-/* One new image with all of it. `removed` holds `removed_count` ids of 16 bytes. *failed_out: partitions whose log could not
- * be opened. */
-int pst_engine_publish_topics(pst_engine *engine, const pst_engine_topic *topics, int32_t topic_count,
-                              const uint8_t *removed, int32_t removed_count, int32_t *failed_out);
+/* One new image with all of it. `removed` holds `removed_count` ids of 16 bytes. *failed_out:
+ * partitions whose log could not be opened. */
+int pst_engine_publish_topics(pst_engine *engine, const pst_engine_topic *topics,
+                              int32_t topic_count, const uint8_t *removed, int32_t removed_count,
+                              int32_t *failed_out);
 
 /* ---- partitions (`topic_id`: 16 bytes) ---- */
 
@@ -161,8 +167,8 @@ typedef struct {
 
 int pst_engine_append(pst_engine *engine, const uint8_t *topic_id, int32_t partition,
                       const uint8_t *batch, size_t size, int64_t *base_offset_out);
-/* Whole batches from the one that holds `offset`: at least one, else at most `size_max` bytes; none at the end.
- * *data_out is malloc'ed, free it with pst_engine_free. */
+/* Whole batches from the one that holds `offset`: at least one, else at most `size_max` bytes; none
+ * at the end. *data_out is malloc'ed, free it with pst_engine_free. */
 int pst_engine_read(pst_engine *engine, const uint8_t *topic_id, int32_t partition, int64_t offset,
                     size_t size_max, uint8_t **data_out, size_t *size_out);
 void pst_engine_free(void *data);

@@ -1,11 +1,13 @@
 /* reactor/buffer.c - buffers of unfinished frames, and the pool that bounds all of them.
  *
- * Owner: the reactor's thread; the pool and the overdraft belong to the net (atomics, one mutex). Layer: reactor.
+ * Owner: the reactor's thread; the pool and the overdraft belong to the net (atomics, one mutex).
+ * Layer: reactor.
  *
- * A buffer's size class follows what arrived, never what a length field claims, except on connections that have
- * delivered frames of that class before. The pool is charged as bytes arrive. When it is full, unfinished frames are
- * not read ("starved") and their progress clocks stand still, but for one: the frame nearest its end in the whole net
- * may overdraw. A connection without an unfinished frame still gets PST_READ_MINIMUM bytes a round. */
+ * A buffer's size class follows what arrived, never what a length field claims, except on
+ * connections that have delivered frames of that class before. The pool is charged as bytes arrive.
+ * When it is full, unfinished frames are not read ("starved") and their progress clocks stand
+ * still, but for one: the frame nearest its end in the whole net may overdraw. A connection without
+ * an unfinished frame still gets PST_READ_MINIMUM bytes a round. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,7 +15,8 @@
 #include "base/error.h"
 #include "reactor/reactor_private.h"
 
-#define BUFFER_MAPPED (256u << 10) /* from here on mapped, so that giving it back returns the memory */
+#define BUFFER_MAPPED \
+    (256u << 10) /* from here on mapped, so that giving it back returns the memory */
 
 /* With slack, so that a batch of exactly 1 MiB and its request header share the class of 1 MiB. */
 static const size_t class_sizes[PST_BUFFER_CLASSES] = {
@@ -190,7 +193,8 @@ bool pst_net__pool_full(pst_net *net) {
 }
 
 size_t pst_net__pool_reserve(pst_net *net, size_t wanted) {
-    int64_t before = atomic_fetch_add_explicit(&net->pool_used, (int64_t)wanted, memory_order_seq_cst);
+    int64_t before =
+        atomic_fetch_add_explicit(&net->pool_used, (int64_t)wanted, memory_order_seq_cst);
     int64_t room = net->limits.frame_pool_size - before;
     if (room >= (int64_t)wanted) {
         return wanted;
@@ -208,7 +212,8 @@ static int64_t missing(const pst_conn *conn) {
         return INT64_MAX;
     }
     const uint8_t *p = buffer->data + buffer->start;
-    int64_t size = (int64_t)((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]);
+    int64_t size =
+        (int64_t)((uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]);
     return size + 4 - (int64_t)(buffer->end - buffer->start);
 }
 

@@ -2,9 +2,11 @@
  *
  * Owner: the reactor's thread. Layer: reactor. Receiving is receive.c's, sending is send.c's.
  *
- *   open --frames--> serving --eof, bad size, stop--> lingering --all answered, or the deadline--> dead --> freed
- *                       \--- error, deadline, close_connection -------------------------------------/
- * A dead connection has no socket. Its struct stays while an exchange of it is open, so that tokens still find it. */
+ *   open --frames--> serving --eof, bad size, stop--> lingering --all answered, or the deadline-->
+ * dead --> freed
+ *                       \--- error, deadline, close_connection
+ * -------------------------------------/ A dead connection has no socket. Its struct stays while an
+ * exchange of it is open, so that tokens still find it. */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -86,8 +88,8 @@ static bool sends(const pst_conn *conn) {
     return first->state != PST_EXCHANGE_OPEN;
 }
 
-/* One timer serves every deadline of the connection. It is armed for the earliest that may pass and finds out here
- * what is really due; deadlines that moved away cost nothing until then. */
+/* One timer serves every deadline of the connection. It is armed for the earliest that may pass and
+ * finds out here what is really due; deadlines that moved away cost nothing until then. */
 static void timer_fire(pst_timer *timer, pst_reactor *reactor) {
     pst_conn *conn = PST_CONTAINER_OF(timer, pst_conn, timer);
     const pst_net_limits *limits = &reactor->net->limits;

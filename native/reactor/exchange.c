@@ -1,9 +1,11 @@
 /* reactor/exchange.c - responses under construction, and frames taken out of their round.
  *
- * Owner: the reactor's thread; a taken frame may be released by any thread. Layer: reactor. Sending is send.c's.
+ * Owner: the reactor's thread; a taken frame may be released by any thread. Layer: reactor. Sending
+ * is send.c's.
  *
- * Memory parts live in chunks of the reactor that small responses share, so that neighbours leave as one run of bytes.
- * Exchanges, chunks and long part tables are recycled: after warm-up a request allocates nothing. */
+ * Memory parts live in chunks of the reactor that small responses share, so that neighbours leave
+ * as one run of bytes. Exchanges, chunks and long part tables are recycled: after warm-up a request
+ * allocates nothing. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

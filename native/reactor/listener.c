@@ -1,7 +1,8 @@
 /* reactor/listener.c - listening sockets, accepting, and the limits on connections.
  *
- * Owner: reactor 0 accepts and deals out round robin; the table of addresses has a lock of its own (taken at accept
- * and close only). Layer: reactor. One socket per listener, no SO_REUSEPORT: that loses connections on restart. */
+ * Owner: reactor 0 accepts and deals out round robin; the table of addresses has a lock of its own
+ * (taken at accept and close only). Layer: reactor. One socket per listener, no SO_REUSEPORT: that
+ * loses connections on restart. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -79,15 +80,14 @@ int pst_net__listen(const pst_net_listener *wanted, char *error_out, size_t erro
     freeaddrinfo(found);
     if (fd < 0 && any && (err == EAFNOSUPPORT || err == EADDRNOTAVAIL)) { /* no IPv6 here */
         struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)wanted->port)};
-        struct addrinfo at = {.ai_family = AF_INET,
-                              .ai_addr = (struct sockaddr *)&v4,
-                              .ai_addrlen = sizeof v4};
+        struct addrinfo at = {
+            .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&v4, .ai_addrlen = sizeof v4};
         fd = socket_listen(&at, false);
         err = errno;
     }
     if (fd < 0) {
-        snprintf(error_out, error_size, "cannot listen on %s:%d: %s", any ? "*" : host, wanted->port,
-                 strerror(err));
+        snprintf(error_out, error_size, "cannot listen on %s:%d: %s", any ? "*" : host,
+                 wanted->port, strerror(err));
         return pst_err_from_errno(err);
     }
     listener_out->fd = fd;
@@ -101,7 +101,8 @@ void pst_net__listeners_watch(pst_net *net, bool on) {
     for (int i = 0; i < net->listener_count; i++) {
         if (net->listeners[i].fd >= 0) {
             /* Listener ids have the top bit set: no reactor index reaches it. */
-            struct epoll_event event = {.events = EPOLLIN, .data.u64 = UINT64_C(1) << 63 | (uint32_t)i};
+            struct epoll_event event = {.events = EPOLLIN,
+                                        .data.u64 = UINT64_C(1) << 63 | (uint32_t)i};
             epoll_ctl(net->reactors[0].epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
                       net->listeners[i].fd, &event);
         }
@@ -269,11 +270,13 @@ void pst_net__accept(pst_reactor *reactor, int listener_index) {
     for (int i = 0; i < PST_ACCEPTS_PER_ROUND && listener->fd >= 0; i++) {
         struct sockaddr_storage from;
         socklen_t size = sizeof from;
-        int fd = accept4(listener->fd, (struct sockaddr *)&from, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int fd =
+            accept4(listener->fd, (struct sockaddr *)&from, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                 pst_net__listeners_watch(net, false);
-                pst_timer_arm(reactor, &reactor->accept_timer, reactor->now_ms + PST_ACCEPT_PAUSE_MS);
+                pst_timer_arm(reactor, &reactor->accept_timer,
+                              reactor->now_ms + PST_ACCEPT_PAUSE_MS);
                 return;
             }
             if (errno == EAGAIN) {

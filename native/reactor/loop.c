@@ -2,9 +2,9 @@
  *
  * Owner: the reactor's thread; pst_reactor_post is for any. Layer: reactor.
  *
- * Sleeping and waking: the loop sets `sleeping`, then looks at the mailbox once more; a poster pushes, then looks at
- * `sleeping`. Both are sequentially consistent, so one of the two sees the other. The eventfd is edge-triggered and never
- * read: each write is an edge. */
+ * Sleeping and waking: the loop sets `sleeping`, then looks at the mailbox once more; a poster
+ * pushes, then looks at `sleeping`. Both are sequentially consistent, so one of the two sees the
+ * other. The eventfd is edge-triggered and never read: each write is an edge. */
 #include <limits.h>
 #include <stdio.h>
 #include <sys/epoll.h>
@@ -26,7 +26,8 @@ bool pst_reactor_is_current(const pst_reactor *reactor) {
 /* ---- mailbox ---- */
 
 void pst_reactor_post(pst_reactor *reactor, pst_note *note) {
-    /* Once pushed, the note may run and lead to the net's end; destroy waits for posters that are still in here. */
+    /* Once pushed, the note may run and lead to the net's end; destroy waits for posters that are
+     * still in here. */
     atomic_fetch_add_explicit(&reactor->posters, 1, memory_order_relaxed);
     pst_note *head = atomic_load_explicit(&reactor->mailbox, memory_order_relaxed);
     do {

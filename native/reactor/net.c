@@ -41,7 +41,8 @@ static int reactor_init(pst_net *net, int index) {
     pst_reactor__wheel_init(&reactor->wheel, reactor->now_ms);
     atomic_store_explicit(&reactor->epoch, 1, memory_order_relaxed);
     struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.u64 = 0};
-    return epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, reactor->wake_fd, &event) < 0 ? -PST_ESYS : 0;
+    return epoll_ctl(reactor->epoll_fd, EPOLL_CTL_ADD, reactor->wake_fd, &event) < 0 ? -PST_ESYS
+                                                                                     : 0;
 }
 
 static int threads_start(pst_net *net) {
@@ -62,7 +63,8 @@ static int threads_start(pst_net *net) {
     return rc;
 }
 
-static int net_init(pst_net *net, const pst_net_settings *settings, char *error_out, size_t error_size) {
+static int net_init(pst_net *net, const pst_net_settings *settings, char *error_out,
+                    size_t error_size) {
     net->limits = settings->limits;
     net->handler = settings->handler;
     net->iopool = settings->iopool;
@@ -72,8 +74,8 @@ static int net_init(pst_net *net, const pst_net_settings *settings, char *error_
         net->address_seed = (uint64_t)pst_monotonic_ns();
     }
     net->listeners = calloc((size_t)settings->listener_count + 1, sizeof net->listeners[0]);
-    net->reactors = aligned_alloc(64, ((size_t)settings->reactor_count * sizeof(pst_reactor) + 63) &
-                                          ~(size_t)63);
+    net->reactors = aligned_alloc(
+        64, ((size_t)settings->reactor_count * sizeof(pst_reactor) + 63) & ~(size_t)63);
     net->overdraft.best = calloc((size_t)settings->reactor_count, sizeof net->overdraft.best[0]);
     if (net->listeners == NULL || net->reactors == NULL || net->overdraft.best == NULL) {
         return -PST_ENOMEM;
@@ -85,7 +87,8 @@ static int net_init(pst_net *net, const pst_net_settings *settings, char *error_
         net->overdraft.best[i] = -1;
     }
     for (int i = 0; i < settings->listener_count; i++) {
-        PST_TRY(pst_net__listen(&settings->listeners[i], error_out, error_size, &net->listeners[i]));
+        PST_TRY(
+            pst_net__listen(&settings->listeners[i], error_out, error_size, &net->listeners[i]));
         net->listener_count++;
     }
     for (int i = 0; i < settings->reactor_count; i++) {

@@ -1,9 +1,10 @@
 /* reactor/reactor_private.h - what the files of the room share. Nobody outside includes it.
  *
- * File map: net.c (net: create, stop, counters), listener.c (bind, accept, address limits), loop.c (the round and the
- * mailbox), timer.c (wheel), conn.c (life of a connection, its deadlines), receive.c (bytes to frames), buffer.c
- * (buffers of unfinished frames, frame pool), exchange.c (responses), send.c (responses to bytes), socket.c (the
- * system calls on a socket; TLS goes there). */
+ * File map: net.c (net: create, stop, counters), listener.c (bind, accept, address limits), loop.c
+ * (the round and the mailbox), timer.c (wheel), conn.c (life of a connection, its deadlines),
+ * receive.c (bytes to frames), buffer.c (buffers of unfinished frames, frame pool), exchange.c
+ * (responses), send.c (responses to bytes), socket.c (the system calls on a socket; TLS goes
+ * there). */
 #ifndef PST_REACTOR_REACTOR_PRIVATE_H
 #define PST_REACTOR_REACTOR_PRIVATE_H
 
@@ -24,15 +25,17 @@ enum {
     PST_PARTS_KEPT = 64, /* longest part table that stays with a recycled exchange */
     PST_EXCHANGE_BLOCK = 32,
     PST_BUFFER_CLASSES = 9,
-    PST_BUFFER_CLASS_NONE = 255, /* larger than every class: never cached */
+    PST_BUFFER_CLASS_NONE = 255,      /* larger than every class: never cached */
     PST_BUFFERS_KEPT_SIZE = 64 << 20, /* bytes of free buffers per reactor */
     PST_BUFFER_TRIM_MS = 5000,
-    PST_FRAME_LARGE = 65536,         /* from here on frames are received into buffers of their own */
-    PST_READ_TURN_SIZE = 256 << 10,  /* bytes of staging one connection may take per round */
-    PST_READ_LARGE_SIZE = 1 << 20,   /* bytes one connection may receive into its own buffer per round */
-    PST_READ_MINIMUM = 4096,         /* staging below this ends the round's reading */
+    PST_FRAME_LARGE = 65536,        /* from here on frames are received into buffers of their own */
+    PST_READ_TURN_SIZE = 256 << 10, /* bytes of staging one connection may take per round */
+    PST_READ_LARGE_SIZE = 1
+        << 20,               /* bytes one connection may receive into its own buffer per round */
+    PST_READ_MINIMUM = 4096, /* staging below this ends the round's reading */
     PST_FILE_SLICE = 256 << 10,
-    PST_FILE_COPY_MAX = 16384,       /* file parts up to here are copied and leave with their neighbours */
+    PST_FILE_COPY_MAX =
+        16384, /* file parts up to here are copied and leave with their neighbours */
     PST_FILE_COLD_TRIES = 8,
     PST_WRITE_TURN_SIZE = 1 << 20,
     PST_IOV_MAX = 64,
@@ -54,7 +57,8 @@ typedef struct { /* owner: its reactor */
 void pst_reactor__wheel_init(pst_reactor__wheel *wheel, int64_t now_ms);
 /* Moves every timer with deadline <= now_ms to `due`. */
 void pst_reactor__wheel_advance(pst_reactor__wheel *wheel, int64_t now_ms);
-/* Earliest time at which the wheel has work (a deadline, or a slot to be spread over finer ones), or -1. */
+/* Earliest time at which the wheel has work (a deadline, or a slot to be spread over finer ones),
+ * or -1. */
 int64_t pst_reactor__wheel_next_ms(pst_reactor__wheel *wheel);
 void pst_reactor__wheel_fire(pst_reactor *reactor);
 
@@ -95,7 +99,8 @@ size_t pst_net__pool_reserve(pst_net *net, size_t wanted);
 bool pst_net__pool_full(pst_net *net);
 void pst_reactor__starve(pst_conn *conn);
 void pst_reactor__unstarve_one(pst_conn *conn);
-/* Once per round: hand the overdraft to the unfinished frame nearest its end, or tell the reactor that has it. */
+/* Once per round: hand the overdraft to the unfinished frame nearest its end, or tell the reactor
+ * that has it. */
 void pst_reactor__overdraft_round(pst_reactor *reactor);
 void pst_reactor__overdraft_return(pst_conn *conn);
 
@@ -123,10 +128,14 @@ typedef struct {
     size_t size; /* bytes not sent yet */
 } pst_reactor__part;
 
-typedef enum { PST_EXCHANGE_OPEN, PST_EXCHANGE_FINISHED, PST_EXCHANGE_CLOSE } pst_reactor__exchange_state;
+typedef enum {
+    PST_EXCHANGE_OPEN,
+    PST_EXCHANGE_FINISHED,
+    PST_EXCHANGE_CLOSE
+} pst_reactor__exchange_state;
 
 struct pst_exchange { /* owner: its reactor */
-    pst_list link; /* in conn->exchanges, request order */
+    pst_list link;    /* in conn->exchanges, request order */
     pst_conn *conn;
     uint64_t sequence;
     void *context;
@@ -156,17 +165,18 @@ pst_exchange *pst_reactor__exchange_open(pst_conn *conn);
 /* Unlinks and recycles it, with all its parts. */
 void pst_reactor__exchange_free(pst_exchange *exchange);
 void pst_reactor__exchanges_fini(pst_reactor *reactor);
-/* Replaces a small file part by a copy. 0, -PST_EAGAIN (pages absent) or -PST_EIO (the file ends early). */
+/* Replaces a small file part by a copy. 0, -PST_EAGAIN (pages absent) or -PST_EIO (the file ends
+ * early). */
 int pst_reactor__part_copy(pst_reactor *reactor, pst_reactor__part *part);
 void pst_reactor__part_drop(pst_reactor *reactor, pst_reactor__part *part);
 /* Lets the current chunk start over when nothing refers to it. */
 void pst_reactor__chunks_end_round(pst_reactor *reactor);
 
 /* ---- conn.c ---- */
-struct pst_conn { /* owner: its reactor */
-    pst_list ready_link;  /* in reactor->ready or reactor->starved */
-    pst_list flush_link;  /* in reactor->flush */
-    pst_list exchanges;   /* open and finished ones, request order */
+struct pst_conn {        /* owner: its reactor */
+    pst_list ready_link; /* in reactor->ready or reactor->starved */
+    pst_list flush_link; /* in reactor->flush */
+    pst_list exchanges;  /* open and finished ones, request order */
     pst_reactor *reactor;
     void *context;
     uint64_t id; /* token.conn */
@@ -176,8 +186,8 @@ struct pst_conn { /* owner: its reactor */
     int32_t exchange_count;
     int32_t holds;
     bool authenticated;
-    bool dead;      /* no socket; stays until its last exchange is finished */
-    bool readable;  /* bytes, end or error may wait in the socket */
+    bool dead;     /* no socket; stays until its last exchange is finished */
+    bool readable; /* bytes, end or error may wait in the socket */
     bool writable;
     bool peer_shut; /* the kernel announced the end: one more recv will meet it */
     bool eof;       /* no more bytes will be received */
@@ -188,11 +198,11 @@ struct pst_conn { /* owner: its reactor */
     bool cold;      /* an I/O job reads the next file slice */
     bool cold_seen; /* it happened before: look closer at the next slices */
     uint8_t cold_tries;
-    size_t frame_hint;    /* size of the last frame if it was large, else 0 */
-    size_t frame_proven;  /* largest frame delivered so far */
-    size_t queued_size;   /* memory of finished responses not sent yet */
+    size_t frame_hint;           /* size of the last frame if it was large, else 0 */
+    size_t frame_proven;         /* largest frame delivered so far */
+    size_t queued_size;          /* memory of finished responses not sent yet */
     pst_reactor__buffer *buffer; /* bytes that were not delivered yet, or NULL */
-    uint64_t frame_moved; /* bytes received since frame_mark_ms */
+    uint64_t frame_moved;        /* bytes received since frame_mark_ms */
     int64_t frame_mark_ms;
     int64_t active_ms;    /* last byte in or out */
     int64_t send_mark_ms; /* last byte out, or the moment a response began to wait */
@@ -201,7 +211,8 @@ struct pst_conn { /* owner: its reactor */
     uint8_t address[16];
     char peer[INET6_ADDRSTRLEN];
 };
-_Static_assert(sizeof(pst_conn) <= 448, "an idle connection costs no more than 512 bytes with its slot");
+_Static_assert(sizeof(pst_conn) <= 448,
+               "an idle connection costs no more than 512 bytes with its slot");
 
 void pst_conn__open(pst_reactor *reactor, int fd, int listener, bool authenticated,
                     const uint8_t address[16]);
@@ -212,7 +223,8 @@ bool pst_conn__gate_open(const pst_conn *conn);
 void pst_conn__ungate(pst_conn *conn);
 void pst_conn__add_ready(pst_conn *conn);
 void pst_conn__add_flush(pst_conn *conn);
-/* No further frame; what is in progress is answered, then it closes (after PST_LINGER_MS at the latest). */
+/* No further frame; what is in progress is answered, then it closes (after PST_LINGER_MS at the
+ * latest). */
 void pst_conn__linger(pst_conn *conn);
 /* Kills a lingering connection that has nothing left to answer. */
 void pst_conn__settle(pst_conn *conn);
@@ -279,8 +291,9 @@ struct pst_reactor { /* owner: its thread; PST_SHARED fields say otherwise */
     pthread_t thread;
     bool thread_started;
     PST_SHARED _Atomic(pst_note *) mailbox; /* newest first */
-    PST_SHARED atomic_bool sleeping; /* set before the mailbox is checked; seq_cst pairs with post */
-    PST_SHARED atomic_int posters;   /* threads inside pst_reactor_post */
+    PST_SHARED atomic_bool
+        sleeping;                  /* set before the mailbox is checked; seq_cst pairs with post */
+    PST_SHARED atomic_int posters; /* threads inside pst_reactor_post */
     PST_SHARED _Atomic uint64_t epoch;
     void *context;
     int64_t now_ms;
@@ -293,7 +306,7 @@ struct pst_reactor { /* owner: its thread; PST_SHARED fields say otherwise */
     pst_list ready; /* connections with something to receive or deliver */
     pst_list flush; /* connections with something to send */
     pst_list starved;
-    pst_list dead;  /* connections to free at the end of the round (ready_link) */
+    pst_list dead; /* connections to free at the end of the round (ready_link) */
     bool overdraft_dirty;
     pst_note pool_note; /* posted when the frame pool has room again */
     PST_SHARED atomic_bool pool_note_posted;
@@ -301,7 +314,8 @@ struct pst_reactor { /* owner: its thread; PST_SHARED fields say otherwise */
     uint8_t *staging;
     size_t staging_size;
     size_t staging_used;
-    uint8_t *copy_scratch; /* file slices pass through it where cachestat is refused; NULL until then */
+    uint8_t
+        *copy_scratch; /* file slices pass through it where cachestat is refused; NULL until then */
     size_t round_large; /* bytes of this round's frames in buffers of their own */
 
     pst_reactor__buffer_class buffers[PST_BUFFER_CLASSES];
@@ -333,8 +347,8 @@ struct pst_reactor { /* owner: its thread; PST_SHARED fields say otherwise */
 
 typedef struct { /* owner: `lock` */
     pthread_mutex_t lock;
-    uint64_t owner;     /* id of the connection that may overdraw, 0 = none; ids are never 0 */
-    int64_t *best;      /* per reactor: bytes missing to its starved frame nearest the end, -1 = none */
+    uint64_t owner; /* id of the connection that may overdraw, 0 = none; ids are never 0 */
+    int64_t *best;  /* per reactor: bytes missing to its starved frame nearest the end, -1 = none */
 } pst_net__overdraft;
 
 struct pst_net { /* immutable after start but for the fields that name their lock or are atomic */

@@ -3,8 +3,10 @@
  * Owner: the reactor's thread. Layer: reactor. It knows a frame's size and nothing of its content.
  *
  * Three ways to receive, one recv per connection and round:
- * - staging: into the reactor's round arena; whole frames are handed out where they lie, the rest is stashed;
- * - continue: the rest of an unfinished frame goes straight into its buffer, and what follows a small one into staging;
+ * - staging: into the reactor's round arena; whole frames are handed out where they lie, the rest
+ * is stashed;
+ * - continue: the rest of an unfinished frame goes straight into its buffer, and what follows a
+ * small one into staging;
  * - large: a connection whose last frame was large starts the next in a buffer of that size.
  * The sockets are edge-triggered: `readable` holds until a recv comes back short. */
 #include <string.h>
@@ -109,8 +111,8 @@ static void deliver_buffered(pst_conn *conn) {
     }
 }
 
-/* Keeps bytes of the staging memory that could not be handed out. They are charged even if the pool is full: one
- * recv's worth at most. */
+/* Keeps bytes of the staging memory that could not be handed out. They are charged even if the pool
+ * is full: one recv's worth at most. */
 static void stash(pst_conn *conn, const uint8_t *data, size_t size) {
     PST_ASSERT(conn->buffer == NULL);
     size_t wanted = size < 4 ? 4 : (size_t)size_at(data) + 4;
@@ -129,7 +131,8 @@ static void stash(pst_conn *conn, const uint8_t *data, size_t size) {
     frame_clock_start(conn);
 }
 
-/* Makes room behind the unfinished frame. Growth follows what has arrived, four-fold, or what was proven. */
+/* Makes room behind the unfinished frame. Growth follows what has arrived, four-fold, or what was
+ * proven. */
 static int buffer_grow(pst_conn *conn, size_t needed) {
     pst_reactor *reactor = conn->reactor;
     pst_reactor__buffer *old = conn->buffer;

@@ -2,9 +2,10 @@
  *
  * Owner: the reactor's thread; a cold slice is read by an I/O thread. Layer: reactor.
  *
- * Memory parts of neighbouring responses leave in one call. Large file parts leave by sendfile in slices, each probed
- * first: absent pages are read by an I/O job and the connection goes on by a note, while others are served. A connection
- * gets PST_WRITE_TURN_SIZE bytes a turn. A file that ends early closes its connection: nothing is ever padded. */
+ * Memory parts of neighbouring responses leave in one call. Large file parts leave by sendfile in
+ * slices, each probed first: absent pages are read by an I/O job and the connection goes on by a
+ * note, while others are served. A connection gets PST_WRITE_TURN_SIZE bytes a turn. A file that
+ * ends early closes its connection: nothing is ever padded. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -29,8 +30,8 @@ typedef struct { /* owner: the reactor, then the I/O thread, then (by the note) 
     uint64_t conn_id;
     pst_file *file;
     int64_t pos;
-    size_t size;   /* bytes that must be there */
-    size_t ahead;  /* bytes worth reading while the disk is at it */
+    size_t size;  /* bytes that must be there */
+    size_t ahead; /* bytes worth reading while the disk is at it */
     bool failed;
 } cold_read;
 
@@ -105,7 +106,8 @@ static residence probe_byte(int fd, int64_t pos) {
     if (got < 0 && errno == EAGAIN) {
         return ABSENT;
     }
-    return RESIDENT; /* also at the end of the file and where RWF_NOWAIT is not known: sendfile tells */
+    return RESIDENT; /* also at the end of the file and where RWF_NOWAIT is not known: sendfile
+                        tells */
 }
 
 static residence probe(pst_conn *conn, int fd, int64_t pos, size_t size) {
@@ -138,7 +140,8 @@ static residence probe(pst_conn *conn, int fd, int64_t pos, size_t size) {
     if (found.cached < pages) {
         return ABSENT;
     }
-    /* A page may be there and still be on its way from the disk; after a miss the last one tells. */
+    /* A page may be there and still be on its way from the disk; after a miss the last one tells.
+     */
     return conn->cold_seen ? probe_byte(fd, pos + (int64_t)size - 1) : RESIDENT;
 }
 
@@ -310,7 +313,8 @@ static bool send_memory(pst_conn *conn, const gathered *g, size_t *budget) {
     return conn->writable;
 }
 
-/* One turn. Leaves when everything finished is sent, the socket is full, a slice is absent, or the budget is used. */
+/* One turn. Leaves when everything finished is sent, the socket is full, a slice is absent, or the
+ * budget is used. */
 static void turn(pst_conn *conn) {
     size_t budget = PST_WRITE_TURN_SIZE;
     advance(conn, 0); /* requests that have no response */

@@ -1,5 +1,5 @@
-/* reactor/socket.c - the system calls on a connection's socket. A secured transport goes between these three
- * functions and the kernel; nothing else in the room touches the descriptor's bytes.
+/* reactor/socket.c - the system calls on a connection's socket. A secured transport goes between
+ * these three functions and the kernel; nothing else in the room touches the descriptor's bytes.
  *
  * Owner: the reactor's thread. Layer: reactor. It knows nothing of frames. */
 #include <errno.h>
@@ -29,7 +29,8 @@ ssize_t pst_conn__socket_send(pst_conn *conn, const struct iovec *iov, int count
     if (count == 1) {
         sent = send(conn->fd, iov[0].iov_base, iov[0].iov_len, flags);
     } else {
-        struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count};
+        struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)iov,
+                                 .msg_iovlen = (size_t)count};
         sent = sendmsg(conn->fd, &message, flags);
     }
     return sent >= 0 ? sent : failed();

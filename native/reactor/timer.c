@@ -1,9 +1,11 @@
 /* reactor/timer.c - a hierarchical timer wheel of seven levels with 64 slots each.
  *
- * Owner: the reactor's thread. Layer: reactor. It has no tick: the loop sleeps until pst_reactor__wheel_next_ms.
+ * Owner: the reactor's thread. Layer: reactor. It has no tick: the loop sleeps until
+ * pst_reactor__wheel_next_ms.
  *
- * A timer sits on the level of the highest 6-bit digit in which its deadline differs from now. So all timers of one
- * level lie ahead of the current digit, lower levels are earlier than higher ones, and nothing ever wraps. */
+ * A timer sits on the level of the highest 6-bit digit in which its deadline differs from now. So
+ * all timers of one level lie ahead of the current digit, lower levels are earlier than higher
+ * ones, and nothing ever wraps. */
 #include <string.h>
 
 #include "reactor/reactor_private.h"
@@ -85,7 +87,8 @@ void pst_reactor__wheel_fire(pst_reactor *reactor) {
     if (pst_list_empty(&wheel->due)) {
         return;
     }
-    /* A timer that re-arms itself for the past fires in the next round, not for ever in this one. */
+    /* A timer that re-arms itself for the past fires in the next round, not for ever in this one.
+     */
     pst_list firing;
     pst_list_push_front(&wheel->due, &firing); /* `firing` takes over the ring ... */
     pst_list_remove(&wheel->due);              /* ... and `due` leaves it empty. */

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The binding of the native engine: convert, call without the GIL, check, return. It decides nothing.
+"""The binding of the native engine: convert, call without the GIL, check, return. It decides
+nothing.
 
-`engine.py` is the only importer. C owns C memory, Python owns Python memory: bytes that come up are copied, but for a
-`Frame`, which holds one native reference until `release`.
+`engine.py` is the only importer. C owns C memory, Python owns Python memory: bytes that come up are
+copied, but for a `Frame`, which holds one native reference until `release`.
 """
 
 cimport cython
@@ -43,7 +44,7 @@ cdef bytes bytes_of(str name):
 
 @cython.no_gc_clear
 cdef class Frame:
-    """Owned bytes of one request, kept for `Engine.redispatch`; a read-only buffer until `release`."""
+    """Owned bytes of one request, kept for `Engine.redispatch`; a read-only buffer until then."""
 
     cdef pst_engine_frame *_frame
     cdef const uint8_t *_data
@@ -419,7 +420,7 @@ def open_engine(int32_t node_id, list log_dirs, int32_t reactors, int32_t io_thr
 
 
 cdef class OffsetTable:
-    """Committed offsets (groups.ports.OffsetTable). `entry_type` is called with the fields of one."""
+    """Committed offsets (groups.ports.OffsetTable). `entry_type` is called with one's fields."""
 
     cdef pst_broker_offsets *_table
     cdef object _engine

@@ -1,7 +1,7 @@
 """The engine port over the compiled module: plain records go in, plain records come out.
 
-Owner: the control loop's thread, except `stop`. The only importer of `penstock._native`; it converts
-and remembers (names of listeners, frames that may go back, partitions for DescribeLogDirs) and
+Owner: the control loop's thread, except `stop`. The only importer of `penstock._native`; it
+converts and remembers (names of listeners, frames that may go back, partitions for DescribeLogDirs) and
 decides nothing about Kafka.
 """
 
@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from penstock import _native
 from penstock.engine_port import (
-    ClusterUpdate, ControlRequest, LogDirInfo, PartitionOffsets, PartitionSize, TopicRemove,
+    ClusterUpdate,
+    ControlRequest,
+    LogDirInfo,
+    PartitionOffsets,
+    PartitionSize,
+    TopicRemove,
     TopicUpsert,
 )
 from penstock.errors import EngineError, StartError
@@ -29,11 +34,24 @@ _STORAGE_ERROR = 56
 
 # The order in which _native takes a topic's configuration.
 _CONFIG_FIELDS = (
-    "segment_bytes", "segment_ms", "segment_jitter_ms", "segment_index_bytes",
-    "index_interval_bytes", "retention_ms", "retention_bytes", "file_delete_delay_ms",
-    "max_message_bytes", "message_timestamp_before_max_ms", "message_timestamp_after_max_ms",
-    "message_timestamp_type", "compression_type", "compression_gzip_level",
-    "compression_lz4_level", "compression_zstd_level", "cleanup_policy", "min_insync_replicas",
+    "segment_bytes",
+    "segment_ms",
+    "segment_jitter_ms",
+    "segment_index_bytes",
+    "index_interval_bytes",
+    "retention_ms",
+    "retention_bytes",
+    "file_delete_delay_ms",
+    "max_message_bytes",
+    "message_timestamp_before_max_ms",
+    "message_timestamp_after_max_ms",
+    "message_timestamp_type",
+    "compression_type",
+    "compression_gzip_level",
+    "compression_lz4_level",
+    "compression_zstd_level",
+    "cleanup_policy",
+    "min_insync_replicas",
     "preallocate",
 )
 
@@ -73,11 +91,17 @@ class NativeEngine:
     # -- life ----------------------------------------------------------------------------------
     def open(self, settings: EngineSettings) -> None:
         if settings.durability != "os":
-            raise StartError("penstock.durability=fsync is not there yet; use penstock.durability=os")
+            raise StartError(
+                f"penstock.durability={settings.durability} is not there yet: "
+                f"use penstock.durability=os"
+            )
         self._log_dirs = settings.log_dirs
         self._native = _native.open_engine(
-            settings.node_id, [os.fsencode(path) for path in settings.log_dirs],
-            settings.reactors, settings.io_threads, settings.limits,
+            settings.node_id,
+            [os.fsencode(path) for path in settings.log_dirs],
+            settings.reactors,
+            settings.io_threads,
+            settings.limits,
         )
 
     def bind(self, listeners: Sequence[ListenerSpec]) -> list[int]:
@@ -112,8 +136,13 @@ class NativeEngine:
                 self._frames[token] = frame
             found.append(
                 ControlRequest(
-                    api_key=key, api_version=version, client_host=peer, frame=data,
-                    listener=self._listeners[listener], principal=_ANONYMOUS, token=token,
+                    api_key=key,
+                    api_version=version,
+                    client_host=peer,
+                    frame=data,
+                    listener=self._listeners[listener],
+                    principal=_ANONYMOUS,
+                    token=token,
                 )
             )
         return found
@@ -156,7 +185,10 @@ class NativeEngine:
             if isinstance(delta, TopicUpsert):
                 topics.append(
                     (
-                        delta.name.encode(), delta.topic_id, delta.is_internal, delta.partitions,
+                        delta.name.encode(),
+                        delta.topic_id,
+                        delta.is_internal,
+                        delta.partitions,
                         _config(delta.config),
                     )
                 )
@@ -170,9 +202,7 @@ class NativeEngine:
                 "%d partitions are offline: their logs could not be opened", failed
             )
 
-    def _publish_topics(
-        self, topics: list[_Topic], removed: list[bytes], seen: set[bytes]
-    ) -> int:
+    def _publish_topics(self, topics: list[_Topic], removed: list[bytes], seen: set[bytes]) -> int:
         failed = 0
         if topics or removed:
             failed = self._engine().publish_topics(topics, removed)
@@ -189,7 +219,9 @@ class NativeEngine:
         own = [one for one in update.endpoints if one.node_id == update.node_id]
         rack = own[0].rack if own else None
         self._engine().publish_cluster(
-            update.cluster_id.encode(), update.node_id, update.controller_id,
+            update.cluster_id.encode(),
+            update.node_id,
+            update.controller_id,
             None if rack is None else rack.encode(),
             [
                 (one.host.encode(), one.port, self._listeners.index(one.listener))
@@ -200,9 +232,7 @@ class NativeEngine:
         )
 
     # -- partitions ----------------------------------------------------------------------------
-    def append(
-        self, topic_id: bytes, partition: int, batch: bytes | bytearray | memoryview
-    ) -> int:
+    def append(self, topic_id: bytes, partition: int, batch: bytes | bytearray | memoryview) -> int:
         return self._engine().append(topic_id, partition, batch)
 
     def read(self, topic_id: bytes, partition: int, offset: int, max_bytes: int) -> bytes:
@@ -234,8 +264,11 @@ class NativeEngine:
             total, usable, online = engine.dir_info(number)
             found.append(
                 LogDirInfo(
-                    path=path, error=0 if online else _STORAGE_ERROR, total_bytes=total,
-                    usable_bytes=usable, partitions=tuple(sizes[number]),
+                    path=path,
+                    error=0 if online else _STORAGE_ERROR,
+                    total_bytes=total,
+                    usable_bytes=usable,
+                    partitions=tuple(sizes[number]),
                 )
             )
         return found

@@ -1,5 +1,5 @@
-/* What an echo costs: system calls per request (asserted) and CPU per request (printed), at depth 1 and 32.
- * The calls of the reactor's threads are counted by standing in for libc's functions. */
+/* What an echo costs: system calls per request (asserted) and CPU per request (printed), at depth 1
+ * and 32. The calls of the reactor's threads are counted by standing in for libc's functions. */
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -130,9 +130,11 @@ static void measure(pst_net *net, int connections, int depth, int rounds, double
     double each = (double)(atomic_load(&calls) - calls_before) / requests;
     long long allocated = atomic_load(&allocations) - allocations_before;
     cpu = reactor_cpu_ns(net) - cpu;
-    printf("%2d connections, depth %2d: %6.2f us of CPU and %5.3f calls per request, %7.0f requests/s, %lld allocations\n",
-           connections, depth, (double)cpu / requests / 1000, each, requests * 1e9 / (double)wall,
-           allocated);
+    printf(
+        "%2d connections, depth %2d: %6.2f us of CPU and %5.3f calls per request, %7.0f "
+        "requests/s, %lld allocations\n",
+        connections, depth, (double)cpu / requests / 1000, each, requests * 1e9 / (double)wall,
+        allocated);
     CHECK(each <= most_calls);
     CHECK(allocated <= 8); /* none a request; a burst larger than the warm-up saw may add a block */
     for (int c = 0; c < connections; c++) {

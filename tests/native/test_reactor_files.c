@@ -1,4 +1,5 @@
-/* File parts: sendfile in slices, small ones copied, absent pages read elsewhere, short files never padded. */
+/* File parts: sendfile in slices, small ones copied, absent pages read elsewhere, short files never
+ * padded. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -9,7 +10,8 @@ enum { FILE_SIZE = 3 << 20 };
 static pst_file *file;
 static uint8_t *content;
 
-/* Request: count (1 byte) of ranges {pos u32, size u32}; response: "head", the ranges with "--" between, "tail". */
+/* Request: count (1 byte) of ranges {pos u32, size u32}; response: "head", the ranges with "--"
+ * between, "tail". */
 static void range_frame(void *context, pst_reactor *reactor, pst_conn *conn, pst_exchange *exchange,
                         uint8_t *data, size_t size) {
     (void)context, (void)reactor, (void)conn;

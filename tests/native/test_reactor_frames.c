@@ -1,4 +1,5 @@
-/* Frames in, frames out: whatever way the bytes arrive, each frame is delivered once, whole, in order. */
+/* Frames in, frames out: whatever way the bytes arrive, each frame is delivered once, whole, in
+ * order. */
 #include "test_reactor_support.h"
 
 static void fill(uint8_t *data, size_t size, uint32_t seed) {
@@ -56,8 +57,9 @@ static void test_frames_cut_anywhere(pst_net *net) {
 }
 
 static void test_large_frames_of_changing_size(pst_net *net) {
-    static const uint32_t sizes[] = {3,       70000,     1 << 20, 1 << 20,  100, 65536, (1 << 20) + 5000,
-                                     9 << 20, 100 << 10, 7,       20 << 20, 1};
+    static const uint32_t sizes[] = {3,         70000, 1 << 20,          1 << 20,
+                                     100,       65536, (1 << 20) + 5000, 9 << 20,
+                                     100 << 10, 7,     20 << 20,         1};
     int fd = test_connect(net);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         uint8_t *data = malloc(sizes[i]);

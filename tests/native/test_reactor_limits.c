@@ -119,8 +119,8 @@ static void test_stalled_response_is_closed(void) {
     pst_net_destroy(net);
 }
 
-/* Six frames of 3 MB meet a pool of 4 MB: they finish one after the other, the nearest its end first, and the pool never
- * holds more than its size and one frame (and what staging stashed). */
+/* Six frames of 3 MB meet a pool of 4 MB: they finish one after the other, the nearest its end
+ * first, and the pool never holds more than its size and one frame (and what staging stashed). */
 static void test_full_pool_lets_one_frame_overdraw(int reactors) {
     pst_net_limits limits = test_limits();
     limits.frame_pool_size = 4 << 20;

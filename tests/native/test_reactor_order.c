@@ -95,7 +95,8 @@ static void *client_thread(void *arg) {
             sent++;
         }
         char text[32];
-        int size = snprintf(text, sizeof text, "%crequest %d", received % 3 == 0 ? '!' : '?', received);
+        int size =
+            snprintf(text, sizeof text, "%crequest %d", received % 3 == 0 ? '!' : '?', received);
         expect_frame(fd, text, (uint32_t)size);
         received++;
     }
@@ -207,8 +208,8 @@ static void test_barrier_holds_later_frames(void) {
 
 /* ---- no response (acks=0), close_connection, responses of many parts ---- */
 
-static void special_frame(void *context, pst_reactor *reactor, pst_conn *conn, pst_exchange *exchange,
-                          uint8_t *data, size_t size) {
+static void special_frame(void *context, pst_reactor *reactor, pst_conn *conn,
+                          pst_exchange *exchange, uint8_t *data, size_t size) {
     (void)context, (void)reactor, (void)conn;
     if (data[0] == 'n') {
         pst_exchange_finish(exchange, false);

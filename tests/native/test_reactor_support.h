@@ -137,14 +137,14 @@ static inline void expect_closed(int fd) {
 }
 
 /* Waits until `condition` holds; the deadline is a test failure. */
-#define WAIT_UNTIL(condition)                                \
-    do {                                                     \
-        int64_t wait_end = pst_monotonic_ms() + 20000;       \
-        while (!(condition)) {                               \
-            CHECK(pst_monotonic_ms() < wait_end);            \
-            struct timespec nap = {.tv_nsec = 1000000};      \
-            nanosleep(&nap, NULL);                           \
-        }                                                    \
+#define WAIT_UNTIL(condition)                           \
+    do {                                                \
+        int64_t wait_end = pst_monotonic_ms() + 20000;  \
+        while (!(condition)) {                          \
+            CHECK(pst_monotonic_ms() < wait_end);       \
+            struct timespec nap = {.tv_nsec = 1000000}; \
+            nanosleep(&nap, NULL);                      \
+        }                                               \
     } while (0)
 
 static inline void echo_now(pst_exchange *exchange, const uint8_t *data, size_t size) {

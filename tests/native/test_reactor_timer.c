@@ -1,4 +1,5 @@
-/* The wheel against a model: every timer fires once, in the first advance at or after its deadline. */
+/* The wheel against a model: every timer fires once, in the first advance at or after its deadline.
+ */
 #include "check.h"
 #include "reactor/reactor_private.h"
 

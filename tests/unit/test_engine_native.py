@@ -14,7 +14,12 @@ import pytest
 
 from penstock.engine import create_engine, message_codec
 from penstock.engine_port import (
-    BrokerEndpoint, ClusterUpdate, EngineSettings, ListenerSpec, TopicLogConfig, TopicRemove,
+    BrokerEndpoint,
+    ClusterUpdate,
+    EngineSettings,
+    ListenerSpec,
+    TopicLogConfig,
+    TopicRemove,
     TopicUpsert,
 )
 from penstock.errors import EngineError, ForkedError, StartError
@@ -28,28 +33,53 @@ if TYPE_CHECKING:
 TOPIC = bytes(range(16))
 METADATA, FIND_COORDINATOR, CREATE_TOPICS = 3, 10, 19
 CONFIG = TopicLogConfig(
-    cleanup_policy=1, compression_gzip_level=-1, compression_lz4_level=9, compression_type=-1,
-    compression_zstd_level=3, delete_retention_ms=86400000, file_delete_delay_ms=60000,
-    flush_messages=2**63 - 1, flush_ms=2**63 - 1, index_interval_bytes=4096,
-    max_compaction_lag_ms=2**63 - 1, max_message_bytes=1048588,
-    message_timestamp_after_max_ms=3600000, message_timestamp_before_max_ms=2**63 - 1,
-    message_timestamp_type=0, min_cleanable_dirty_ratio_ppm=500000, min_compaction_lag_ms=0,
-    min_insync_replicas=1, preallocate=0, retention_bytes=-1, retention_ms=604800000,
-    segment_bytes=1 << 30, segment_index_bytes=10 << 20, segment_jitter_ms=0,
-    segment_ms=604800000, unclean_leader_election=0,
+    cleanup_policy=1,
+    compression_gzip_level=-1,
+    compression_lz4_level=9,
+    compression_type=-1,
+    compression_zstd_level=3,
+    delete_retention_ms=86400000,
+    file_delete_delay_ms=60000,
+    flush_messages=2**63 - 1,
+    flush_ms=2**63 - 1,
+    index_interval_bytes=4096,
+    max_compaction_lag_ms=2**63 - 1,
+    max_message_bytes=1048588,
+    message_timestamp_after_max_ms=3600000,
+    message_timestamp_before_max_ms=2**63 - 1,
+    message_timestamp_type=0,
+    min_cleanable_dirty_ratio_ppm=500000,
+    min_compaction_lag_ms=0,
+    min_insync_replicas=1,
+    preallocate=0,
+    retention_bytes=-1,
+    retention_ms=604800000,
+    segment_bytes=1 << 30,
+    segment_index_bytes=10 << 20,
+    segment_jitter_ms=0,
+    segment_ms=604800000,
+    unclean_leader_election=0,
 )
 
 
 def settings(directory: Path, **limits: int) -> EngineSettings:
     return EngineSettings(
-        cluster_id="cluster", durability="os", io_threads=2, node_id=1, reactors=1,
-        limits={"penstock.open.files": 128, **limits}, log_dirs=(str(directory),),
+        cluster_id="cluster",
+        durability="os",
+        io_threads=2,
+        node_id=1,
+        reactors=1,
+        limits={"penstock.open.files": 128, **limits},
+        log_dirs=(str(directory),),
     )
 
 
 def topic(name: str = "orders", topic_id: bytes = TOPIC, partitions: int = 2) -> TopicUpsert:
     return TopicUpsert(
-        config=CONFIG, is_internal=False, name=name, topic_id=topic_id,
+        config=CONFIG,
+        is_internal=False,
+        name=name,
+        topic_id=topic_id,
         partitions=tuple((index, 0, 0) for index in range(partitions)),
     )
 
@@ -71,8 +101,11 @@ class Running:
         self.engine.publish(
             [
                 ClusterUpdate(
-                    auto_create=True, cluster_id="cluster", controller_id=1,
-                    endpoints=(endpoint,), node_id=1,
+                    auto_create=True,
+                    cluster_id="cluster",
+                    controller_id=1,
+                    endpoints=(endpoint,),
+                    node_id=1,
                 ),
                 topic(),
             ]
@@ -294,9 +327,7 @@ def test_metadata_is_redispatched_after_its_topic_came(running: Running) -> None
 
     with running.connect() as sock:
         wanted = [MetadataRequestTopic(name="fresh")]
-        sock.sendall(
-            frame(METADATA, 9, 5, topics=wanted, allow_auto_topic_creation=True)
-        )
+        sock.sendall(frame(METADATA, 9, 5, topics=wanted, allow_auto_topic_creation=True))
         request = running.requests(1)[0]
         assert request.api_key == METADATA
         running.engine.publish([topic("fresh", bytes(15) + b"f", 4)])
@@ -304,7 +335,9 @@ def test_metadata_is_redispatched_after_its_topic_came(running: Running) -> None
         correlation_id, answer = message_codec().decode_response(METADATA, 9, receive(sock))
         found: Any = answer
         assert correlation_id == 5
-        assert [(t.name, t.error_code, len(t.partitions)) for t in found.topics] == [("fresh", 0, 4)]
+        assert [(t.name, t.error_code, len(t.partitions)) for t in found.topics] == [
+            ("fresh", 0, 4)
+        ]
 
 
 def test_full_ring_leaves_clients_unread_and_loses_nothing(running: Running) -> None:
