@@ -247,4 +247,5 @@ void pst_broker_get_statistics(pst_broker *broker, pst_broker_statistics *statis
         ADD(offloaded_appends);
 #undef ADD
     }
+    statistics_out->fetch_sessions = pst_fetch__session_count(broker);
 }

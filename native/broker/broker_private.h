@@ -188,6 +188,8 @@ void pst_fetch__note_remote(pst_broker *broker, int index, pst_partition *partit
 /* (reactor) The connection died: parked fetches of it are dropped. */
 void pst_fetch__conn_closed(pst_shard *shard, pst_conn *conn);
 
+int64_t pst_fetch__session_count(pst_broker *broker); /* (any) */
+
 struct pst_fetch_sessions;
 
 enum { PST_BROKER_API_VERSIONS_COUNT = 6 };

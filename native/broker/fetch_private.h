@@ -276,7 +276,6 @@ int32_t pst_fetch__session_create(pst_fetch_op *op);
 void pst_fetch__session_filter(pst_fetch_op *op);
 void pst_fetch__session_leave(pst_fetch_op *op);
 void pst_fetch__sessions_of_shard_destroy(pst_shard *shard);
-int64_t pst_fetch__session_count(pst_broker *broker); /* (any) */
 
 /* ---- list_offsets.c ---- */
 /* For the end of the shard: frees the searches that no reactor will answer. */
