@@ -59,35 +59,6 @@ static pst_produce_rules rules_of(const pst_log_config *config) {
     };
 }
 
-static bool out_of_range(const pst_produce_rules *rules, int64_t timestamp, int64_t now_ms) {
-    int64_t age = now_ms - timestamp;
-    return timestamp != -1 &&
-           (age > rules->timestamp_before_max_ms || -age > rules->timestamp_after_max_ms);
-}
-
-static void fail_record(pst_produce_part *part, int16_t error, int32_t index,
-                        const char *record_message, const char *message) {
-    part->error = error;
-    part->record_error_index = index;
-    part->record_message = record_message;
-    part->message = message;
-}
-
-void pst_produce__check_scan(pst_produce_part *part, const pst_record_scan *scan, int64_t now_ms) {
-    const pst_produce_rules *rules = &part->rules;
-    if (rules->compacted && scan->null_key_index >= 0) {
-        fail_record(part, PST_KAFKA_INVALID_RECORD, scan->null_key_index,
-                    "Compacted topic cannot accept message without key.",
-                    "One or more records have been rejected due to record errors.");
-    } else if (rules->create_time && (out_of_range(rules, scan->max_timestamp, now_ms) ||
-                                      out_of_range(rules, scan->min_timestamp, now_ms))) {
-        bool newest = out_of_range(rules, scan->max_timestamp, now_ms);
-        fail_record(part, PST_KAFKA_INVALID_TIMESTAMP, newest ? scan->max_timestamp_index : 0,
-                    "Timestamp of the record is out of range.",
-                    "One or more records have been rejected due to invalid timestamp");
-    }
-}
-
 /* Kafka's ProduceRequest.validateRecords: one whole batch, magic 2, zstd from version 7 on. */
 static int16_t check_envelope(pst_produce_part *part, int16_t version) {
     int rc = pst_batch_parse(pst_slice_of(part->data, part->size), &part->view);
@@ -166,20 +137,19 @@ static void check_records(const struct context *c, pst_produce_part *part) {
         rules->compression_type >= 0 && rules->compression_type != pst_batch_codec(view);
     if (pst_batch_codec(view) == 0) {
         pst_record_scan scan;
-        if (pst_batch_scan(view, pst_batch_records(view), &scan) < 0) {
+        pst_slice records = pst_batch_records(view);
+        if (pst_batch_scan(view, records, &scan) < 0) {
             part->error = PST_KAFKA_INVALID_RECORD;
         } else {
-            pst_produce__check_scan(part, &scan, c->now_ms);
+            pst_produce__check_scan(part, &scan, records, c->now_ms);
         }
         part->needs_records = rewrites;
         return;
     }
     part->needs_records = rewrites || rules->compacted ||
                           (rules->create_time && rules->timestamp_before_max_ms != INT64_MAX);
-    if (!part->needs_records && rules->create_time && view->max_timestamp > c->now_ms &&
-        out_of_range(rules, view->max_timestamp, c->now_ms)) {
-        part->error = PST_KAFKA_INVALID_TIMESTAMP;
-        part->message = "One or more records have been rejected due to invalid timestamp";
+    if (rules->create_time && !pst_produce__timestamp_ok(rules, view->max_timestamp, c->now_ms)) {
+        part->needs_records = true; /* The answer names the records. */
     }
 }
 
@@ -256,7 +226,6 @@ static int read_topic(const struct context *c, pst_produce_op *op) {
             .topic_id = id,
             .topic_part_count = i == 0 ? count : 0,
             .next = -1,
-            .record_error_index = -1,
             .base_offset = -1,
             .log_append_time_ms = -1,
             .log_start_offset = -1,
@@ -326,7 +295,9 @@ void pst_broker__produce(pst_shard *shard, pst_request *request) {
         rc = read_request(&c, &op);
     }
     if (rc < 0) {
-        round->part_count = first;
+        while (round->part_count > first) {
+            free(round->parts[--round->part_count].record_errors);
+        }
         pst_exchange_close_connection(request->exchange);
         return;
     }

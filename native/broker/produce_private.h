@@ -2,6 +2,7 @@
  *
  *   produce.c           parse and validate a request; its parts join the round
  *   produce_round.c     one append per partition and round; then responses, or detachment
+ *   produce_records.c   rules about single records
  *   produce_response.c  results to bytes
  *   offload.c           the queues of partitions whose appends must leave the reactor
  *   internal.c          appends of the control plane, which use the same queues
@@ -28,6 +29,12 @@ typedef struct {
     bool create_time;
 } pst_produce_rules;
 
+/* A record that caused its batch to be refused. */
+typedef struct {
+    int32_t index;
+    bool timestamp; /* out of range; else it has no key in a compacted topic */
+} pst_produce_record_error;
+
 /* One partition of a request, or one internal append. Owner: the round (reactor), then the queue of
  * its partition, then its operation again. */
 typedef struct pst_produce_part {
@@ -46,14 +53,14 @@ typedef struct pst_produce_part {
     int32_t topic_part_count; /* parts of the topic, on its first part; 0 on the others */
     int32_t index;
     int32_t next;               /* index of the next part of the same partition in this round, -1 */
-    int32_t record_error_index; /* -1: none */
-    int rc;                     /* the core's code behind `error`, where there is one */
-    int16_t error;              /* Kafka's */
-    bool needs_records;         /* the compressed records must be opened before the append */
+    int32_t record_error_count; /* of `record_errors` */
+    pst_produce_record_error *record_errors; /* malloc'ed, NULL when none; freed with the part */
+    int rc;             /* the core's code behind `error`, where there is one */
+    int16_t error;      /* Kafka's */
+    bool needs_records; /* the compressed records must be opened before the append */
     bool offloaded;
     bool from_control_plane;
-    const char *record_message; /* constants */
-    const char *message;
+    const char *message; /* a constant */
     int64_t base_offset;
     int64_t log_append_time_ms;
     int64_t log_start_offset;
@@ -127,9 +134,15 @@ static inline pst_append pst_produce__append_of(const pst_produce_part *part) {
                         .from_control_plane = part->from_control_plane};
 }
 
-/* ---- produce.c ---- */
-/* Checks what one walk over the records told; sets error and messages of the part. */
-void pst_produce__check_scan(pst_produce_part *part, const pst_record_scan *scan, int64_t now_ms);
+/* ---- produce_records.c ---- */
+/* False for a timestamp that the topic refuses. */
+bool pst_produce__timestamp_ok(const pst_produce_rules *rules, int64_t timestamp, int64_t now_ms);
+/* Checks what one walk over `records` told; if the rules are broken, sets the part's error and
+ * lists the records. */
+void pst_produce__check_scan(pst_produce_part *part, const pst_record_scan *scan, pst_slice records,
+                             int64_t now_ms);
+/* The text for one refused record. */
+const char *pst_produce__record_message(const pst_produce_record_error *error);
 
 /* ---- recompress.c ---- */
 /* (I/O thread) Opens the records of a part: checks them and, if its topic has a codec of its own,

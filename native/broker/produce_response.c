@@ -87,10 +87,12 @@ static size_t text_size(const char *text) {
 static size_t size_of(const pst_produce_op *op, const pst_produce_part *parts) {
     size_t size = 5 + 5 + 4 + 1;
     for (int32_t i = 0; i < op->part_count; i++) {
-        /* The fixed fields are 30 bytes; 5 for each length or count; a record error; the leader's
-         * tag. */
-        size += 30 + 5 + (5 + 4 + 5 + 1) + 12;
-        size += text_size(parts[i].message) + text_size(parts[i].record_message);
+        const pst_produce_part *part = &parts[i];
+        /* The fixed fields are 30 bytes; 5 for each length or count; the leader's tag. */
+        size += 30 + 5 + 5 + 12 + text_size(part->message);
+        for (int32_t k = 0; k < part->record_error_count; k++) {
+            size += 4 + 5 + 1 + text_size(pst_produce__record_message(&part->record_errors[k]));
+        }
         size += parts[i].topic_part_count > 0 ? 16 + 5 + parts[i].topic_name.size + 5 + 1 : 0;
     }
     return size;
@@ -120,13 +122,11 @@ static void put_part(struct cursor *c, int16_t version, const pst_produce_part *
         put64(c, part->log_start_offset);
     }
     if (version >= 8) {
-        if (part->record_error_index >= 0) {
-            put_array(c, 1);
-            put32(c, part->record_error_index);
-            put_nullable(c, part->record_message);
+        put_array(c, part->record_error_count);
+        for (int32_t i = 0; i < part->record_error_count; i++) {
+            put32(c, part->record_errors[i].index);
+            put_nullable(c, pst_produce__record_message(&part->record_errors[i]));
             put_no_tags(c);
-        } else {
-            put_array(c, 0);
         }
         put_nullable(c, part->message);
     }

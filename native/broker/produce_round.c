@@ -38,6 +38,7 @@ static void free_detached(struct detached *detached) {
     for (int32_t i = 0; i < detached->op.part_count; i++) {
         pst_produce_part *part = &detached->parts[i];
         free(part->rewritten);
+        free(part->record_errors);
         if (part->offloaded) {
             pst_partition__unref(part->partition);
         }
@@ -199,6 +200,9 @@ static void detach(pst_shard *shard, const pst_produce_op *op, int32_t offloaded
     if (detached == NULL || pst_conn_take_frame(op->exchange, &frame) < 0) {
         free(detached);
         pst_exchange_close_connection(op->exchange);
+        for (int32_t i = 0; i < op->part_count; i++) {
+            free(round->parts[op->first_part + i].record_errors);
+        }
         return;
     }
     *detached =
@@ -236,7 +240,7 @@ static void detach(pst_shard *shard, const pst_produce_op *op, int32_t offloaded
 }
 
 static void conclude(pst_shard *shard, const pst_produce_op *op) {
-    const pst_produce_part *parts = &shard->produce->parts[op->first_part];
+    pst_produce_part *parts = &shard->produce->parts[op->first_part];
     int32_t offloaded = 0;
     for (int32_t i = 0; i < op->part_count; i++) {
         offloaded += parts[i].offloaded ? 1 : 0;
@@ -245,6 +249,9 @@ static void conclude(pst_shard *shard, const pst_produce_op *op) {
         detach(shard, op, offloaded);
     } else {
         pst_produce__respond(shard, op, parts);
+        for (int32_t i = 0; i < op->part_count; i++) {
+            free(parts[i].record_errors);
+        }
     }
 }
 

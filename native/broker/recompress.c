@@ -53,7 +53,7 @@ void pst_produce__open_records(pst_produce_part *part, int64_t now_ms) {
         rc = -PST_ERECORD;
     }
     if (rc == 0) {
-        pst_produce__check_scan(part, &scan, now_ms);
+        pst_produce__check_scan(part, &scan, records, now_ms);
         bool rewrites = part->rules.compression_type >= 0 && part->rules.compression_type != codec;
         if (part->error == PST_KAFKA_NONE && rewrites) {
             rc = rewrite(part, records);

@@ -373,7 +373,7 @@ static void test_bad_batches_get_their_codes_and_never_reach_the_log(test_broker
     spec.timestamp = pst_wall_ms() + 2 * 3600000;
     FRESH();
     seen_part part = produce(fd, &h, TOPIC, 0, pst_byte_buffer_slice(&batch));
-    CHECK(part.error == PST_KAFKA_INVALID_TIMESTAMP && part.record_errors == 1 && part.message);
+    CHECK(part.error == PST_KAFKA_INVALID_TIMESTAMP && part.record_errors == 3 && part.message);
     CHECK_EQ(part.log_start, 0);
     spec = plain(1);
     spec.value_size = 1 << 20;
@@ -489,7 +489,11 @@ static void test_timestamp_rules_of_topics(test_broker *t) {
         spec.timestamp = pst_wall_ms() - 600000;
         CHECK_EQ(produce_spec(fd, 9, STRICT_TIME, 0, &spec).error, PST_KAFKA_INVALID_TIMESTAMP);
         spec.timestamp = pst_wall_ms() + 2 * 3600000;
-        CHECK_EQ(produce_spec(fd, 9, TOPIC, 0, &spec).error, PST_KAFKA_INVALID_TIMESTAMP);
+        part = produce_spec(fd, 9, TOPIC, 0, &spec);
+        CHECK_EQ(part.error, PST_KAFKA_INVALID_TIMESTAMP);
+        CHECK_EQ(part.record_errors, 2);
+        spec.timestamp = INT64_MIN + 5;
+        CHECK_EQ(produce_spec(fd, 9, STRICT_TIME, 0, &spec).error, PST_KAFKA_INVALID_TIMESTAMP);
     }
     check_log(t, STAMPED, 0, -1);
     close(fd);
