@@ -8,9 +8,9 @@
  * When it is full, unfinished frames are not read ("starved") and their progress clocks stand
  * still, but for one: the frame nearest its end in the whole net may overdraw. A connection without
  * an unfinished frame still gets PST_READ_MINIMUM bytes a round. */
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/error.h"
 #include "reactor/reactor_private.h"
@@ -47,29 +47,16 @@ size_t pst_reactor__buffer_first_size(size_t wanted, size_t proven) {
 
 static pst_reactor__buffer *buffer_create(size_t capacity, uint8_t size_class) {
     size_t whole = sizeof(pst_reactor__buffer) + capacity;
-    pst_reactor__buffer *buffer;
-    if (capacity >= BUFFER_MAPPED) {
-        buffer = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (buffer == MAP_FAILED) {
-            return NULL;
-        }
-    } else {
-        buffer = aligned_alloc(64, (whole + 63) & ~(size_t)63);
-        if (buffer == NULL) {
-            return NULL;
-        }
+    pst_reactor__buffer *buffer = aligned_alloc(64, (whole + 63) & ~(size_t)63);
+    if (buffer != NULL) {
+        buffer->capacity = capacity;
+        buffer->size_class = size_class;
     }
-    buffer->capacity = capacity;
-    buffer->size_class = size_class;
     return buffer;
 }
 
 void pst_reactor__buffer_free(pst_reactor__buffer *buffer) {
-    if (buffer->capacity >= BUFFER_MAPPED) {
-        munmap(buffer, sizeof *buffer + buffer->capacity);
-    } else {
-        free(buffer);
-    }
+    free(buffer);
 }
 
 pst_reactor__buffer *pst_reactor__buffer_acquire(pst_reactor *reactor, size_t size) {
@@ -135,6 +122,7 @@ void pst_reactor__buffers_end_round(pst_reactor *reactor) {
 
 /* Frees what was not needed since the last time, and sleeps for good once nothing is kept. */
 static void trim(pst_timer *timer, pst_reactor *reactor) {
+    size_t freed = 0;
     for (int i = 0; i < PST_BUFFER_CLASSES; i++) {
         pst_reactor__buffer_class *cache = &reactor->buffers[i];
         for (int unused = cache->free_count_low; unused > 0; unused--) {
@@ -142,9 +130,13 @@ static void trim(pst_timer *timer, pst_reactor *reactor) {
             cache->free = buffer->next;
             cache->free_count--;
             reactor->buffers_kept_size -= buffer->capacity;
+            freed += buffer->capacity;
             pst_reactor__buffer_free(buffer);
         }
         cache->free_count_low = cache->free_count;
+    }
+    if (freed >= class_sizes[PST_BUFFER_CLASS_TRIM]) {
+        malloc_trim(0); /* so that an idle broker is small again */
     }
     if (reactor->buffers_kept_size > 0) {
         pst_timer_arm(reactor, timer, reactor->now_ms + PST_BUFFER_TRIM_MS);

@@ -25,6 +25,7 @@ enum {
     PST_PARTS_KEPT = 64, /* longest part table that stays with a recycled exchange */
     PST_EXCHANGE_BLOCK = 32,
     PST_BUFFER_CLASSES = 9,
+    PST_BUFFER_CLASS_TRIM = 4,        /* giving back this much is worth a malloc_trim */
     PST_BUFFER_CLASS_NONE = 255,      /* larger than every class: never cached */
     PST_BUFFERS_KEPT_SIZE = 64 << 20, /* bytes of free buffers per reactor */
     PST_BUFFER_TRIM_MS = 5000,

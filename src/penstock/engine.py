@@ -1,8 +1,8 @@
 """The engine port over the compiled module: plain records go in, plain records come out.
 
 Owner: the control loop's thread, except `stop`. The only importer of `penstock._native`; it
-converts and remembers (names of listeners, frames that may go back, partitions for DescribeLogDirs) and
-decides nothing about Kafka.
+converts and remembers (names of listeners, frames that may go back, partitions for
+DescribeLogDirs) and decides nothing about Kafka.
 """
 
 from __future__ import annotations

@@ -297,7 +297,7 @@ def test_request_comes_up_and_its_answer_goes_down(running: Running) -> None:
         request = running.requests(1)[0]
         assert (request.api_key, request.api_version) == (FIND_COORDINATOR, 2)
         assert (request.client_host, request.listener) == ("127.0.0.1", "PLAINTEXT")
-        header, message = message_codec().decode_request(10, 2, request.frame)
+        header, message = message_codec().decode_request(10, 2, bytes(request.frame))
         assert (header.correlation_id, message.key) == (7, "group")  # type: ignore[attr-defined]
         running.engine.respond(request.token, bytearray(b"the answer"))
         running.engine.respond(request.token, b"twice is ignored")
@@ -309,7 +309,7 @@ def test_answers_leave_in_request_order(running: Running) -> None:
         for number in range(8):
             sock.sendall(find_coordinator(number))
         for request in reversed(running.requests(8)):
-            header, _ = message_codec().decode_request(10, 2, request.frame)
+            header, _ = message_codec().decode_request(10, 2, bytes(request.frame))
             running.engine.respond(request.token, b"%d" % header.correlation_id)  # type: ignore[attr-defined]
         assert [receive(sock) for _ in range(8)] == [b"%d" % number for number in range(8)]
 
@@ -349,7 +349,7 @@ def test_full_ring_leaves_clients_unread_and_loses_nothing(running: Running) -> 
     answered = 0
     while answered < count * each:
         for request in running.requests(1):
-            header, _ = message_codec().decode_request(10, 2, request.frame)
+            header, _ = message_codec().decode_request(10, 2, bytes(request.frame))
             running.engine.respond(request.token, b"%d" % header.correlation_id)  # type: ignore[attr-defined]
             answered += 1
     for sock in socks:
