@@ -262,9 +262,8 @@ static void test_kinds_of_finish(void) {
     memset(many + at, 'L', 100000);
     expect_frame(fd, many, MANY);
     expect_frame(fd, "2", 1);
-    send_frame(fd, "3", 1);
-    send_frame(fd, "c", 1);
-    send_frame(fd, "4", 1);
+    static const uint8_t burst[] = {0, 0, 0, 1, '3', 0, 0, 0, 1, 'c', 0, 0, 0, 1, '4'};
+    test_send(fd, burst, sizeof burst);
     expect_frame(fd, "3", 1); /* earlier responses leave before the end */
     expect_closed(fd);
     free(many);
