@@ -46,7 +46,8 @@ func (k *kit) admin() (*kadm.Client, error) {
 	return kadm.NewClient(cl), nil
 }
 
-// topic creates a topic and returns its name.
+// topic creates a topic and returns its name when its partitions answer: Kafka shows a leader before that one has
+// a log, and what is written with acks=0 in between is lost.
 func (k *kit) topic(ctx context.Context, stem string, partitions int32, configs map[string]*string) (string, error) {
 	adm, err := k.admin()
 	if err != nil {
@@ -54,8 +55,13 @@ func (k *kit) topic(ctx context.Context, stem string, partitions int32, configs 
 	}
 	defer adm.Close()
 	name := k.unique(stem)
-	_, err = adm.CreateTopic(ctx, partitions, 1, configs, name)
-	return name, err
+	if _, err := adm.CreateTopic(ctx, partitions, 1, configs, name); err != nil {
+		return "", err
+	}
+	return name, until("an answer of all partitions", 10*time.Second, func() bool {
+		ends, err := adm.ListEndOffsets(ctx, name)
+		return err == nil && ends.Error() == nil && len(ends[name]) == int(partitions)
+	})
 }
 
 // restart asks for the broker's end and new start; it returns when that is done.

@@ -1,6 +1,7 @@
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -9,6 +10,7 @@ import java.util.function.BooleanSupplier;
 
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -47,10 +49,17 @@ final class Kit {
         return new KafkaConsumer<>(p, new StringDeserializer(), new StringDeserializer());
     }
 
+    /**
+     * Creates a topic and waits until its partitions answer: Kafka shows a leader before that one has a log, and
+     * what is written with acks=0 in between is lost.
+     */
     static String topic(String stem, int partitions, Map<String, String> configs) throws Exception {
         String name = unique(stem);
         try (Admin admin = admin()) {
             admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1).configs(configs))).all().get();
+            Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+            partitions(name, partitions).forEach(p -> ends.put(p, OffsetSpec.latest()));
+            admin.listOffsets(ends).all().get();
         }
         return name;
     }
