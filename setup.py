@@ -1,6 +1,8 @@
-"""Builds the C core as a static library with hidden symbols and links the two extension modules to it.
+"""Builds the C core as a static library with hidden symbols and links the two extension modules to
+it.
 
-Everything else about the distribution is in pyproject.toml. The flags of the core are in native/build.mk.
+Everything else about the distribution is in pyproject.toml. The flags of the core are in
+native/build.mk.
 """
 
 from __future__ import annotations

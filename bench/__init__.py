@@ -1,1 +1,1 @@
-"""Benchmarks: a neutral load generator, a floor program, and the harness that runs both in one go."""
+"""Benchmarks: a neutral load generator, a floor program, the harness that runs both in one go."""

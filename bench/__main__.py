@@ -1,7 +1,8 @@
 """`python -m bench`: Penstock and the floor program, the same load, interleaved A B B A in one run.
 
-Prints MB and requests per broker CPU-second of both and the ratio of each round (median, smallest, largest), since
-absolute figures of such machines mean little. The CPU of the warm-up is counted on both sides alike.
+Prints MB and requests per broker CPU-second of both and the ratio of each round (median, smallest,
+largest), since absolute figures of such machines mean little. The CPU of the warm-up is counted on
+both sides alike.
 """
 
 from __future__ import annotations
@@ -16,18 +17,25 @@ from bench.harness import BenchError, Floor, Penstock, Server, build, generate
 
 # name: (unit of the cost, load generator's options)
 SCENARIOS: dict[str, tuple[str, list[str | int]]] = {
-    "produce-64k": ("bytes", ["--records", 64, "--record-bytes", 1010, "--connections", 4, "--depth", 2]),
-    "produce-1m": ("bytes", ["--records", 1000, "--record-bytes", 1030, "--connections", 2, "--depth", 2]),
-    "produce-small": ("requests", ["--records", 1, "--record-bytes", 100, "--connections", 32, "--depth", 5]),
+    "produce-64k": (
+        "bytes",
+        ["--records", 64, "--record-bytes", 1010, "--connections", 4, "--depth", 2],
+    ),
+    "produce-1m": (
+        "bytes",
+        ["--records", 1000, "--record-bytes", 1030, "--connections", 2, "--depth", 2],
+    ),
+    "produce-small": (
+        "requests",
+        ["--records", 1, "--record-bytes", 100, "--connections", 32, "--depth", 5],
+    ),
 }
 
 
 def measure(kind: type[Server], options: list[str | int], seconds: float) -> dict[str, float]:
     with kind() as server:
         server.create_topic("bench", 16)
-        return generate(
-            server, *options, "--partitions", 16, "--warmup", 0.3, "--seconds", seconds
-        )
+        return generate(server, *options, "--partitions", 16, "--warmup", 0.3, "--seconds", seconds)
 
 
 def run(name: str, rounds: int, seconds: float) -> dict[str, object]:
@@ -46,10 +54,11 @@ def run(name: str, rounds: int, seconds: float) -> dict[str, object]:
                 latencies.append(figures["latency_ns"]["p99"] / 1e6)  # type: ignore[index]
         ratios.append(this["floor"] / this["penstock"])
     scale, label = (1e6, "MB") if unit == "bytes" else (1e3, "k requests")
+    ours, floor = (statistics.median(per_cpu[side]) / scale for side in ("penstock", "floor"))
     print(
-        f"{name:<14} {label:>10} per CPU-s: penstock {statistics.median(per_cpu['penstock']) / scale:9.1f}"
-        f"  floor {statistics.median(per_cpu['floor']) / scale:9.1f}"
-        f"  cost/floor median {statistics.median(ratios):.2f} (min {min(ratios):.2f}, max {max(ratios):.2f})"
+        f"{name:<14} {label:>10} per CPU-s: penstock {ours:9.1f}  floor {floor:9.1f}"
+        f"  cost/floor median {statistics.median(ratios):.2f}"
+        f" (min {min(ratios):.2f}, max {max(ratios):.2f})"
         f"  p99 {statistics.median(latencies):.2f} ms",
         flush=True,
     )

@@ -1,6 +1,8 @@
-"""`python -m bench.footprint`: start time, idle memory and CPU, parked and empty fetches, 10,000 partitions.
+"""`python -m bench.footprint`: start time, idle memory and CPU, parked and empty fetches, 10,000
+partitions.
 
-Each measurement starts a broker of its own with default reactors. CPU is the process CPU clock, memory PSS.
+Each measurement starts a broker of its own with default reactors. CPU is the process CPU clock,
+memory PSS.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def free_port() -> int:
 
 
 def first_acknowledged() -> float:
-    """Seconds from exec to the first acknowledged record, in a fresh directory; the client polls each ms."""
+    """Seconds from exec to the first acknowledged record, in a fresh directory; the client polls
+    each ms.
+    """
     directory = tempfile.mkdtemp(prefix="penstock-start-")
     port = free_port()
     payload = batch(b"x" * 100)
@@ -83,7 +87,9 @@ def idle(seconds: float) -> None:
         before, begin = cpu_seconds(pid), time.monotonic()
         time.sleep(seconds)
         used = (cpu_seconds(pid) - before) / (time.monotonic() - begin)
-        print(f"idle after {seconds:.0f} s: PSS {pss_bytes(pid) / 1e6:.1f} MB, CPU {used * 100:.3f} %")
+        print(
+            f"idle after {seconds:.0f} s: PSS {pss_bytes(pid) / 1e6:.1f} MB, CPU {used * 100:.3f} %"
+        )
 
 
 def parked(seconds: float) -> None:

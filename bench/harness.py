@@ -1,6 +1,7 @@
 """Starts what is measured, pins it apart from the load generator, reads its CPU time and memory.
 
-CPU time is the process CPU clock (nanoseconds, all threads), not 10 ms ticks. Memory is PSS from smaps_rollup.
+CPU time is the process CPU clock (nanoseconds, all threads), not 10 ms ticks. Memory is PSS from
+smaps_rollup.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARIES = ROOT / "build" / "release" / "bench"
@@ -80,7 +84,7 @@ class Server:
             self.process.wait()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -152,7 +156,7 @@ class Penstock(Server):
         )
 
 
-def generate(server: Server, *options: str | int | float, check: bool = True) -> dict[str, float]:
+def generate(server: Server, *options: str | float, check: bool = True) -> dict[str, float]:
     """Runs the load generator against `server`; adds `cpu` (seconds of the server meanwhile)."""
     before = cpu_seconds(server.process.pid)
     done = subprocess.run(

@@ -1,6 +1,8 @@
-"""The smallest Kafka client there is: prepared frames over a blocking socket, for timing a broker and not a client.
+"""The smallest Kafka client there is: prepared frames over a blocking socket, for timing a broker
+and not a client.
 
-Frames are Metadata v4, CreateTopics v4 and Produce v3 (not flexible), built with struct; only error codes are read back.
+Frames are Metadata v4, CreateTopics v4 and Produce v3 (not flexible), built with struct; only error
+codes are read back.
 """
 
 from __future__ import annotations

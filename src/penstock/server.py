@@ -126,10 +126,10 @@ class Server:
 
     def _native(self) -> tuple[EnginePort, MessageCodec]:
         if self._engine is None or self._codec is None:
-            from penstock import engine as native
+            from penstock.engine import create_engine, message_codec
 
-            self._engine = self._engine or native.create_engine()
-            self._codec = self._codec or native.message_codec()
+            self._engine = self._engine or create_engine()
+            self._codec = self._codec or message_codec()
         return self._engine, self._codec
 
     def stop(self, graceful: bool = True) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def header(key: int, version: int, correlation: int = 7, client: bytes | None = b"raw") -> bytes:
@@ -42,7 +45,9 @@ class RawSocket:
         return self.exactly(size)
 
     def closed(self) -> bool:
-        """True when the broker closes the connection without another byte; False when it sends or stays."""
+        """True when the broker closes the connection without another byte; False when it sends or
+        stays.
+        """
         try:
             return self.socket.recv(1) == b""
         except ConnectionResetError:

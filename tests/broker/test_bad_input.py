@@ -6,11 +6,13 @@ import os
 import random
 import struct
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from rawsocket import RawSocket, connected, framed, header
 
-import penstock
+if TYPE_CHECKING:
+    import penstock
 
 API_VERSIONS, METADATA, PRODUCE, FETCH = 18, 3, 0, 1
 
@@ -43,7 +45,9 @@ def test_api_versions_too_new_gets_error_35_in_a_v0_body(penstock_broker: pensto
     assert len(answer) == 16
 
 
-@pytest.mark.parametrize(("key", "version"), [(999, 0), (-1, 0), (METADATA, 99), (PRODUCE, 2), (4, 0)])
+@pytest.mark.parametrize(
+    ("key", "version"), [(999, 0), (-1, 0), (METADATA, 99), (PRODUCE, 2), (4, 0)]
+)
 def test_unknown_keys_and_versions_close_the_connection(
     penstock_broker: penstock.Broker, key: int, version: int
 ) -> None:
@@ -82,7 +86,9 @@ def test_half_a_frame_waits_and_the_rest_completes_it(penstock_broker: penstock.
         assert struct.unpack_from(">ih", raw.frame()) == (7, 0)
 
 
-def test_many_requests_in_one_packet_are_answered_in_order(penstock_broker: penstock.Broker) -> None:
+def test_many_requests_in_one_packet_are_answered_in_order(
+    penstock_broker: penstock.Broker,
+) -> None:
     with connected(penstock_broker.bootstrap_servers) as raw:
         raw.send(b"".join(framed(header(API_VERSIONS, 0, number)) for number in range(200)))
         got = [struct.unpack_from(">i", raw.frame())[0] for _ in range(200)]
@@ -106,7 +112,7 @@ def test_random_bytes_never_hurt_others(penstock_broker: penstock.Broker) -> Non
     print(f"seed {seed}")
     chance = random.Random(seed)
     for _ in range(300):
-        key = chance.choice([*range(0, 70), 1000])
+        key = chance.choice([*range(70), 1000])
         body = header(key, chance.randrange(0, 14)) + chance.randbytes(chance.randrange(0, 200))
         with connected(penstock_broker.bootstrap_servers) as raw:
             raw.send(framed(body))
@@ -204,9 +210,7 @@ def test_bad_batches_get_a_code_and_never_reach_the_log(
     broker: penstock.Broker = request.getfixturevalue("penstock_broker")
     topic = b"bad-" + str(abs(hash(request.node.name))).encode()
     with connected(broker.bootstrap_servers) as raw:
-        raw.send(
-            framed(header(METADATA, 4) + struct.pack(">ih", 1, len(topic)) + topic + b"\1")
-        )
+        raw.send(framed(header(METADATA, 4) + struct.pack(">ih", 1, len(topic)) + topic + b"\1"))
         raw.frame()
         assert produce(raw, topic, batch()) == 0
         assert produce(raw, topic, batch(**changes)) in codes
@@ -228,9 +232,7 @@ def test_the_second_duplicate_of_an_idempotent_batch_is_a_success(
 ) -> None:
     topic = b"duplicates"
     with connected(penstock_broker.bootstrap_servers) as raw:
-        raw.send(
-            framed(header(METADATA, 4) + struct.pack(">ih", 1, len(topic)) + topic + b"\1")
-        )
+        raw.send(framed(header(METADATA, 4) + struct.pack(">ih", 1, len(topic)) + topic + b"\1"))
         raw.frame()
         first = batch(producer=77, epoch=0, sequence=0)
         assert produce(raw, topic, first) == 0
@@ -242,9 +244,7 @@ def test_the_second_duplicate_of_an_idempotent_batch_is_a_success(
 def test_a_batch_beyond_max_message_bytes_is_refused(penstock_broker: penstock.Broker) -> None:
     topic = b"too-large"
     with connected(penstock_broker.bootstrap_servers) as raw:
-        raw.send(
-            framed(header(METADATA, 4) + struct.pack(">ih", 1, len(topic)) + topic + b"\1")
-        )
+        raw.send(framed(header(METADATA, 4) + struct.pack(">ih", 1, len(topic)) + topic + b"\1"))
         raw.frame()
         big = batch() + bytes(2 << 20)
         big = struct.pack(">qi", 0, len(big) - 12) + big[12:]
@@ -260,9 +260,6 @@ def test_produce_to_a_topic_that_is_not_there(penstock_broker: penstock.Broker) 
 def test_a_client_that_does_not_read_is_not_read_from(penstock_broker: penstock.Broker) -> None:
     request = framed(header(METADATA, 1) + struct.pack(">i", -1))
     with connected(penstock_broker.bootstrap_servers, timeout=2) as raw:
-        sent = 0
         with pytest.raises(TimeoutError):
-            while sent < 256 << 20:
-                raw.send(request * 1000)
-                sent += len(request) * 1000
+            raw.send(request * (64 << 20 >> 4))
         alive(penstock_broker)

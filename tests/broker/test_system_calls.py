@@ -1,7 +1,8 @@
-"""Counted, not timed: system calls of a reactor per request, and that reactors know nothing of Python.
+"""Counted, not timed: system calls of a reactor per request, and that reactors know nothing of
+Python.
 
-The budgets are in counts.toml beside this file; exceeding one needs an edit there. strace counts the calls of the one reactor
-thread while the load generator runs.
+The budgets are in counts.toml beside this file; exceeding one needs an edit there. strace counts
+the calls of the one reactor thread while the load generator runs.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGET = tomllib.loads(Path(__file__).with_name("counts.toml").read_text())["system_calls"]
@@ -41,8 +45,16 @@ class Serving:
         line = self.process.stdout.readline()
         self.bootstrap = line.split("bootstrap ")[1].split(",")[0]
         subprocess.run(
-            [BIN / "penstock", "topics", "create", "bench", "--partitions", "4"]
-            + ["--bootstrap", self.bootstrap],
+            [
+                BIN / "penstock",
+                "topics",
+                "create",
+                "bench",
+                "--partitions",
+                "4",
+                "--bootstrap",
+                self.bootstrap,
+            ],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -64,8 +76,16 @@ class Serving:
 
     def load(self, *options: str | int) -> dict[str, float]:
         done = subprocess.run(
-            [ROOT / "build/release/bench/loadgen", "--port", self.bootstrap.rpartition(":")[2]]
-            + ["--partitions", "4", "--warmup", "0", *(str(option) for option in options)],
+            [
+                ROOT / "build/release/bench/loadgen",
+                "--port",
+                self.bootstrap.rpartition(":")[2],
+                "--partitions",
+                "4",
+                "--warmup",
+                "0",
+                *(str(option) for option in options),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -127,7 +147,7 @@ def test_system_calls_per_small_fetch(serving: Serving, tmp_path: Path, depth: i
 
 
 def test_the_core_knows_nothing_of_python() -> None:
-    """A reactor cannot take the GIL: no object of the core refers to a symbol of the interpreter."""
+    """A reactor cannot take the GIL: no object of the core refers to the interpreter."""
     symbols = subprocess.run(
         ["nm", "-u", ROOT / "build/release/libpenstock_core.a"],
         capture_output=True,

@@ -1,7 +1,8 @@
-"""Counted, not timed: allocations and instructions of a reactor per produce request, against a budget file.
+"""Counted, not timed: allocations and instructions of a reactor per produce request, against a
+budget file.
 
-`inprocess.c` runs one engine and one blocking client. Instructions are callgrind's, of the reactor's thread only, as the
-difference of two runs, so that start and stop cancel out.
+`inprocess.c` runs one engine and one blocking client. Instructions are callgrind's, of the
+reactor's thread only, as the difference of two runs, so that start and stop cancel out.
 """
 
 from __future__ import annotations
@@ -44,8 +45,17 @@ def instructions(directory: Path, size: int, requests: int) -> int:
     directory.mkdir()
     out = directory.with_suffix(".callgrind")
     subprocess.run(
-        ["valgrind", "--tool=callgrind", f"--toggle-collect={REACTOR_MAIN}"]
-        + [f"--callgrind-out-file={out}", PROGRAM, directory, str(size), "500", str(requests)],
+        [
+            "valgrind",
+            "--tool=callgrind",
+            f"--toggle-collect={REACTOR_MAIN}",
+            f"--callgrind-out-file={out}",
+            PROGRAM,
+            directory,
+            str(size),
+            "500",
+            str(requests),
+        ],
         capture_output=True,
         check=True,
     )

@@ -1,1 +1,1 @@
-"""Crash tests: real clients against a broker that is killed, and one checker of what was promised."""
+"""Crash tests: real clients against a broker that is killed, one checker of what was promised."""

@@ -1,7 +1,8 @@
 """The one checker: lost, duplicated, reordered, invented.
 
-A history is what producers were told (acknowledged or not) and what a reader then found, partition by partition in
-offset order. A record is named by (producer, number); each producer numbers its records per partition from 0.
+A history is what producers were told (acknowledged or not) and what a reader then found, partition
+by partition in offset order. A record is named by (producer, number); each producer numbers its
+records per partition from 0.
 """
 
 from __future__ import annotations

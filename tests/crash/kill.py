@@ -1,8 +1,9 @@
 """kill -9 under idempotent producers: `python -m tests.crash.kill --kills 100`.
 
-Four confluent-kafka producers (idempotent, acks=all) write numbered records to 12 partitions while the broker is killed
-at random times and started again on the same directory and port. At the end a plain reader reads every
-partition, and the checker compares. Prints seed, kills, figures and the verdict; exits 1 unless it is clean.
+Four confluent-kafka producers (idempotent, acks=all) write numbered records to 12 partitions while
+the broker is killed at random times and started again on the same directory and port. At the end a
+plain reader reads every partition, and the checker compares. Prints seed, kills, figures and the
+verdict; exits 1 unless it is clean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ import threading
 import time
 from pathlib import Path
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.crash.checker import History, Verdict, check
@@ -117,9 +125,14 @@ def produce(bootstrap: str, number: int, history: History, stop: threading.Event
 
 
 def read_all(bootstrap: str, history: History) -> None:
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "enable.partition.eof": False})
+    consumer = Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.partition.eof": False}
+    )
     parts = [TopicPartition(TOPIC, partition, OFFSET_BEGINNING) for partition in range(PARTITIONS)]
-    ends = {p: consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=30)[1] for p in range(PARTITIONS)}
+    ends = {
+        p: consumer.get_watermark_offsets(TopicPartition(TOPIC, p), timeout=30)[1]
+        for p in range(PARTITIONS)
+    }
     consumer.assign(parts)
     done = {partition for partition, end in ends.items() if end == 0}
     quiet_since = time.monotonic()
@@ -133,11 +146,15 @@ def read_all(bootstrap: str, history: History) -> None:
                 done.add(message.partition())
             quiet_since = time.monotonic()
         if time.monotonic() - quiet_since > 30:
-            raise SystemExit(f"reading stalled; partitions missing: {set(range(PARTITIONS)) - done}")
+            raise SystemExit(
+                f"reading stalled; partitions missing: {set(range(PARTITIONS)) - done}"
+            )
     consumer.close()
 
 
-def run(kills: int, seed: int, pause: tuple[float, float] = (0.5, 2.0)) -> tuple[Verdict, list[float]]:
+def run(
+    kills: int, seed: int, pause: tuple[float, float] = (0.5, 2.0)
+) -> tuple[Verdict, list[float]]:
     """The whole test; also returns how long each start took (s)."""
     chance = random.Random(seed)
     directory = Path(tempfile.mkdtemp(prefix="penstock-crash-"))
@@ -183,9 +200,10 @@ def main() -> int:
     starts.sort()
     print(
         f"acknowledged {verdict.acknowledged}, read {verdict.read}: lost {verdict.lost},"
-        f" duplicated {verdict.duplicated}, reordered {verdict.reordered}, invented {verdict.invented},"
-        f" moved {verdict.moved}; start median {starts[len(starts) // 2]:.2f} s, slowest {starts[-1]:.2f} s"
+        f" duplicated {verdict.duplicated}, reordered {verdict.reordered},"
+        f" invented {verdict.invented}, moved {verdict.moved}"
     )
+    print(f"start median {starts[len(starts) // 2]:.2f} s, slowest {starts[-1]:.2f} s")
     print(*verdict.examples, sep="\n")
     return 0 if verdict.clean and verdict.acknowledged > 0 else 1
 

@@ -1,4 +1,4 @@
-"""Collects each native test binary of the release build as one test; `make test` builds them first."""
+"""Collects each native test of the release build as one test; `make test` builds them first."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class NativeTest(pytest.Item):
         if result.returncode != 0:
             raise NativeFailure(f"exit {result.returncode}\n{result.stdout}{result.stderr}")
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None) -> str:  # type: ignore[override]
+    def repr_failure(
+        self, excinfo: pytest.ExceptionInfo[BaseException], style: object = None
+    ) -> str:  # type: ignore[override]
         del style
         return str(excinfo.value)
 

@@ -85,7 +85,9 @@ def test_nothing_names_a_registry_host_or_a_path_of_a_machine() -> None:
 def test_every_python_file_opens_with_a_docstring_or_is_generated() -> None:
     silent = [
         relative(path)
-        for path in tracked("src/penstock/**/*.py", "tests/**/*.py", "bench/**/*.py", "tools/**/*.py")
+        for path in tracked(
+            "src/penstock/**/*.py", "tests/**/*.py", "bench/**/*.py", "tools/**/*.py"
+        )
         if path.read_text().strip()
         and not path.read_text().lstrip().startswith(('"""', "#!", "# Generated", "# generated"))
     ]

@@ -1,4 +1,5 @@
-"""The real Python clients behind one small interface, each in its default settings unless a test says otherwise.
+"""The real Python clients behind one small interface, each in its default settings unless a test
+says otherwise.
 
 Blocking and single-threaded on purpose: the tests read like a list of what a user does.
 """
@@ -8,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
 
 T = TypeVar("T")
 DEADLINE_SECONDS = 60.0
@@ -458,7 +461,7 @@ class Aiokafka:
 
 
 class AiokafkaMember:
-    """An aiokafka consumer of a group; its background work runs only while one of its methods does."""
+    """An aiokafka consumer of a group; its background work runs only while a method does."""
 
     def __init__(self, client: Aiokafka, group: str, topic: str) -> None:
         from aiokafka import AIOKafkaConsumer
@@ -494,7 +497,9 @@ class AiokafkaMember:
 
 
 def flatten_config(found: Any) -> dict[str, str]:
-    """kafka-python's and aiokafka's answers to DescribeConfigs, old tuples and new dictionaries alike."""
+    """kafka-python's and aiokafka's answers to DescribeConfigs, old tuples and new dictionaries
+    alike.
+    """
     entries: dict[str, str] = {}
     pending = [found]
     while pending:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from adapters import Adapter, Aiokafka, Confluent, Got, KafkaPython, until
 
-import penstock
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import penstock
 
 CLIENTS: list[Callable[[str], Adapter]] = [Confluent, KafkaPython, Aiokafka]
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from adapters import kcat
 
-import penstock
+if TYPE_CHECKING:
+    import penstock
 
 
 def test_write_and_read_lines(penstock_broker: penstock.Broker) -> None:
