@@ -20,6 +20,7 @@ int pst_storage__offsets_decode(pst_slice text, pst_storage__offset_visitor visi
         int64_t offset;
         char name[300];
         if (!pst_storage__text_word(&t, ' ', &topic) || topic.size == 0 || topic.size > 249 ||
+            memchr(topic.data, 0, topic.size) != NULL ||
             !pst_storage__text_number(&t, ' ', &partition) || partition < 0 ||
             partition > INT32_MAX || !pst_storage__text_number(&t, '\n', &offset) || offset < 0) {
             return -PST_EMALFORMED;
