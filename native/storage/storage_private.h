@@ -4,8 +4,8 @@
  *   log maintenance -> log append -> storage mutex -> tail pool mutex -> file cache mutex
  *   -> log index lock -> a segment's file slot (spin) ; index window mutex is a leaf.
  * A log's append lock is never held across fsync, open of a new file, fallocate, roll or decompression. */
-#ifndef PST_STORAGE_PRIVATE_H
-#define PST_STORAGE_PRIVATE_H
+#ifndef PST_STORAGE_STORAGE_PRIVATE_H
+#define PST_STORAGE_STORAGE_PRIVATE_H
 
 #include <dirent.h>
 #include <pthread.h>

@@ -136,7 +136,13 @@ def test_system_calls_per_small_produce(serving: Serving, tmp_path: Path, depth:
 
 @pytest.mark.parametrize("depth", [1, 32])
 def test_system_calls_per_small_fetch(serving: Serving, tmp_path: Path, depth: int) -> None:
-    """At the tail of the log, where consumers that keep up read."""
+    """At the tail of the log, where consumers that keep up read: one that read there before the
+    last records came."""
+    serving.load("--connections", 1, "--depth", 1, "--seconds", "0.2")
+    serving.load(
+        *("--mode", "repeat", "--offset", serving.end_offset() - 1, "--seconds", "0.2"),
+        *("--connections", 1),
+    )
     serving.load("--connections", 1, "--depth", 1, "--seconds", "0.2")
     counted = serving.calls_per_request(
         tmp_path,
