@@ -1,5 +1,6 @@
-/* fuzz_storage_formats - the small files of a log directory: indexes, producer snapshot, leader epochs, offset
- * checkpoints, partition.metadata. The first byte picks the format; what decodes must encode again. */
+/* fuzz_storage_formats - the small files of a log directory: indexes, producer snapshot, leader
+ * epochs, offset checkpoints, partition.metadata. The first byte picks the format; what decodes
+ * must encode again. */
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,14 +91,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     pst_slice in = pst_slice_of(data + 1, size - 1);
     switch (data[0] % 5) {
-    case 0:
-        try_index(in);
-        break;
-    case 1:
-        try_snapshot(in);
-        break;
-    default:
-        try_text(in, data[0] % 5 - 2);
+        case 0:
+            try_index(in);
+            break;
+        case 1:
+            try_snapshot(in);
+            break;
+        default:
+            try_text(in, data[0] % 5 - 2);
     }
     return 0;
 }

@@ -1,6 +1,7 @@
-/* fuzz_storage_recovery - opens a directory whose segment, index, epoch and snapshot files are the input, reads
- * what it serves, appends, and opens it again: never a crash, an endless loop or a batch with a bad CRC
- * after an unclean start. Byte 0: bit 0 clean marker, bits 1-2 which batches get a right CRC. */
+/* fuzz_storage_recovery - opens a directory whose segment, index, epoch and snapshot files are the
+ * input, reads what it serves, appends, and opens it again: never a crash, an endless loop or a
+ * batch with a bad CRC after an unclean start. Byte 0: bit 0 clean marker, bits 1-2 which batches
+ * get a right CRC. */
 #include <dirent.h>
 #include <endian.h>
 #include <fcntl.h>
@@ -34,8 +35,8 @@ static void repair(uint8_t *bytes, size_t size) {
     size_t at = 0;
     pst_batch batch;
     while (pst_batch_parse(pst_slice_of(bytes + at, size - at), &batch) == 0) {
-        uint32_t crc = htobe32(pst_crc32c(0, bytes + at + PST_BATCH_CRC_START,
-                                          batch.size - PST_BATCH_CRC_START));
+        uint32_t crc = htobe32(
+            pst_crc32c(0, bytes + at + PST_BATCH_CRC_START, batch.size - PST_BATCH_CRC_START));
         memcpy(bytes + at + PST_BATCH_CRC_OFFSET, &crc, 4);
         at += batch.size;
     }

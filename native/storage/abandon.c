@@ -1,7 +1,7 @@
 /* storage/abandon.c - what a forked child does with the storage it inherited: lets go of the locks.
  *
- * Owner: the only thread of the child. Layer: storage. Deliberately flushes nothing and takes no mutex: another
- * thread of the parent may have held it at the fork. */
+ * Owner: the only thread of the child. Layer: storage. Deliberately flushes nothing and takes no
+ * mutex: another thread of the parent may have held it at the fork. */
 #include <unistd.h>
 
 #include "storage/storage_private.h"

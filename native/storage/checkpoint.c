@@ -25,8 +25,8 @@ int pst_storage__offsets_decode(pst_slice text, pst_storage__offset_visitor visi
             partition > INT32_MAX || !pst_storage__text_number(&t, '\n', &offset) || offset < 0) {
             return -PST_EMALFORMED;
         }
-        int n = snprintf(name, sizeof name, "%.*s-%lld", (int)topic.size,
-                         (const char *)topic.data, (long long)partition);
+        int n = snprintf(name, sizeof name, "%.*s-%lld", (int)topic.size, (const char *)topic.data,
+                         (long long)partition);
         PST_TRY(visit(context, pst_slice_of(name, (size_t)n), offset));
     }
     return 0;
@@ -85,7 +85,8 @@ int pst_storage__metadata_decode(pst_slice text, pst_uuid *topic_id_out) {
     static const char head[] = "version: 0\ntopic_id: ";
     size_t head_size = sizeof head - 1;
     memset(topic_id_out, 0, sizeof *topic_id_out);
-    while (text.size > 0 && (text.data[text.size - 1] == '\n' || text.data[text.size - 1] == '\r')) {
+    while (text.size > 0 &&
+           (text.data[text.size - 1] == '\n' || text.data[text.size - 1] == '\r')) {
         text.size--;
     }
     if (text.size < head_size || memcmp(text.data, head, head_size) != 0) {

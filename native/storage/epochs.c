@@ -1,5 +1,6 @@
-/* storage/epochs.c - leader epochs and where each began (KIP-101, KIP-279), Kafka's LeaderEpochFileCache.
- * Owner: the log's index lock. Epochs and start offsets both grow from entry to entry. */
+/* storage/epochs.c - leader epochs and where each began (KIP-101, KIP-279), Kafka's
+ * LeaderEpochFileCache. Owner: the log's index lock. Epochs and start offsets both grow from entry
+ * to entry. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +57,8 @@ int pst_storage__epochs_assign(pst_storage__epochs *epochs, int32_t epoch, int64
         return 0;
     }
     int32_t keep = epochs->count;
-    while (keep > 0 && (entries[keep - 1].epoch >= epoch ||
-                        entries[keep - 1].start_offset >= start_offset)) {
+    while (keep > 0 &&
+           (entries[keep - 1].epoch >= epoch || entries[keep - 1].start_offset >= start_offset)) {
         keep--;
     }
     epochs->count = keep;
@@ -69,8 +70,8 @@ int pst_storage__epochs_assign(pst_storage__epochs *epochs, int32_t epoch, int64
     return 1;
 }
 
-void pst_storage__epochs_end_offset(const pst_storage__epochs *epochs, int32_t epoch, int64_t log_end,
-                                    int32_t *epoch_out, int64_t *end_out) {
+void pst_storage__epochs_end_offset(const pst_storage__epochs *epochs, int32_t epoch,
+                                    int64_t log_end, int32_t *epoch_out, int64_t *end_out) {
     *epoch_out = -1;
     *end_out = -1;
     int32_t latest = pst_storage__epochs_latest(epochs);

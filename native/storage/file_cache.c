@@ -1,10 +1,10 @@
 /* storage/file_cache.c - at most N segment descriptors open at a time.
  * Owner: any thread. A segment's slot holds the file; bit 0 of the slot is a spin lock of a few
- * instructions, so that an append on one log never meets another log's. Eviction is second chance and
- * skips files that somebody else holds: responses keep ranges of them. */
-#include "storage/storage_private.h"
-
+ * instructions, so that an append on one log never meets another log's. Eviction is second chance
+ * and skips files that somebody else holds: responses keep ranges of them. */
 #include <sched.h>
+
+#include "storage/storage_private.h"
 
 static uintptr_t slot_lock(pst_segment *segment) {
     for (int spins = 0;; spins++) {

@@ -1,9 +1,10 @@
 /* storage/index.c - sparse offset and time index of one segment, in memory and in Kafka's files.
  * Owner: the log's index lock. Entries are hints: every user checks what lies at the position.
  *
- * .index: 8 bytes an entry, relative offset and position; .timeindex: 12 bytes, timestamp and relative
- * offset; both big-endian (Kafka's OffsetIndex and TimeIndex). An offset entry names the last offset of the
- * batch at its position. Deliberately not mapped: 65,530 maps are a hard limit. */
+ * .index: 8 bytes an entry, relative offset and position; .timeindex: 12 bytes, timestamp and
+ * relative offset; both big-endian (Kafka's OffsetIndex and TimeIndex). An offset entry names the
+ * last offset of the batch at its position. Deliberately not mapped: 65,530 maps are a hard limit.
+ */
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,8 +63,8 @@ void pst_storage__time_add(pst_storage__index *index, int64_t timestamp, uint32_
     index->times[index->time_count++] = (pst_storage__time_entry){timestamp, offset};
 }
 
-void pst_storage__segment_index_batch(pst_segment *segment, const pst_batch *batch, int64_t position,
-                                      int64_t interval) {
+void pst_storage__segment_index_batch(pst_segment *segment, const pst_batch *batch,
+                                      int64_t position, int64_t interval) {
     int64_t last = pst_batch_last_offset(batch);
     if (batch->max_timestamp > segment->max_timestamp) {
         segment->max_timestamp = batch->max_timestamp;

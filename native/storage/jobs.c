@@ -1,6 +1,6 @@
-/* storage/jobs.c - background work on I/O threads: delayed removal, flush after a roll, space ahead.
- * Owner: each job owns itself and holds a reference to its log; the storage counts jobs under way and
- * does not close before they have ended. */
+/* storage/jobs.c - background work on I/O threads: delayed removal, flush after a roll, space
+ * ahead. Owner: each job owns itself and holds a reference to its log; the storage counts jobs
+ * under way and does not close before they have ended. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* storage/log.c - a log's life (open, close, delete), its offsets and its epochs.
- * Owner: see pst_log. Deliberately holds no rule about appends or reads: log_append.c, log_read.c. */
+ * Owner: see pst_log. Deliberately holds no rule about appends or reads: log_append.c, log_read.c.
+ */
 #include "storage/log.h"
 
 #include <errno.h>
@@ -51,7 +52,8 @@ int pst_storage__open_dir(const pst_log *log, int *fd_out) {
     return *fd_out < 0 ? pst_err_from_errno(errno) : 0;
 }
 
-int pst_storage__segment_file(pst_log *log, pst_segment *segment, bool may_open, pst_file **file_out) {
+int pst_storage__segment_file(pst_log *log, pst_segment *segment, bool may_open,
+                              pst_file **file_out) {
     *file_out = pst_storage__file_get(segment);
     if (*file_out != NULL) {
         return 0;
@@ -160,8 +162,9 @@ int pst_storage__segments_snapshot(pst_log *log, pst_segment ***segments_out, ui
 }
 
 /* ---- offsets: log.h (6) ----
- * A sequence counter without fences: the data are release stores after the odd value and acquire loads before
- * the second look at the counter, so a reader that saw any new value also sees the counter odd or moved. */
+ * A sequence counter without fences: the data are release stores after the odd value and acquire
+ * loads before the second look at the counter, so a reader that saw any new value also sees the
+ * counter odd or moved. */
 
 void pst_storage__offsets_begin(pst_log *log) {
     unsigned sequence = atomic_load_explicit(&log->sequence, memory_order_relaxed);
@@ -312,8 +315,7 @@ int pst_log_open(const pst_log_spec *spec, pst_log **log_out) {
     }
     pst_log *log;
     PST_TRY(create(spec, &log));
-    pst_storage__known *known =
-        pst_storage__take_known(spec->storage, spec->dir_index, log->name);
+    pst_storage__known *known = pst_storage__take_known(spec->storage, spec->dir_index, log->name);
     if (known != NULL && known->exists) {
         int rc = pst_storage__recover(log, known->recovery_point, known->log_start, known->clean);
         if (rc < 0) {
@@ -359,7 +361,8 @@ static bool wants_snapshot(const pst_log *log) {
            (log->producers != NULL && log->producers->count > 0);
 }
 
-/* What Kafka expects of a directory after a clean stop. The storage flushes it all with one syncfs. */
+/* What Kafka expects of a directory after a clean stop. The storage flushes it all with one syncfs.
+ */
 static int save(pst_log *log, int dirfd) {
     if (log->active != NULL) {
         PST_TRY(pst_storage__index_save(dirfd, log->active, false));
@@ -382,8 +385,7 @@ static int save(pst_log *log, int dirfd) {
 
 /* The descriptor that was written through: a failed close may be a failed write (KAFKA-19221). */
 static int close_active(pst_log *log) {
-    return log->active == NULL ? 0
-                               : pst_storage__file_drop(&log->storage->files, log->active);
+    return log->active == NULL ? 0 : pst_storage__file_drop(&log->storage->files, log->active);
 }
 
 static int close_files(pst_log *log) {

@@ -1,10 +1,12 @@
 /* storage/log_append.c - the append: check, number, write once, publish.
- * Owner: the log's append lock, taken once per array of batches. Runs on reactors: nothing here opens a new
- * file, flushes, allocates disk space or decompresses; what needs that is answered with -PST_EAGAIN.
+ * Owner: the log's append lock, taken once per array of batches. Runs on reactors: nothing here
+ * opens a new file, flushes, allocates disk space or decompresses; what needs that is answered with
+ * -PST_EAGAIN.
  *
  * Order, per array:
  *   1. room: no active segment, or a roll is due -> -PST_EAGAIN and nothing was done;
- *   2. each batch: size, timestamps, producer; accepted ones get their offsets and are patched in place;
+ *   2. each batch: size, timestamps, producer; accepted ones get their offsets and are patched in
+ * place;
  *   3. one pwritev; a failure takes back all of 2 (log.h (3), (5));
  *   4. producers, index, epoch, tail, and last the offsets: log.h (1). */
 #include <stdlib.h>
@@ -24,7 +26,7 @@ typedef struct {
     pst_append *appends;
     int count;
     int accepted;
-    size_t size;         /* bytes of the accepted ones */
+    size_t size; /* bytes of the accepted ones */
     int64_t first_offset;
     int64_t next_offset;
     int64_t now_ms;
@@ -47,8 +49,8 @@ static bool should_roll(const pst_log *log, const pst_log_config *config, int64_
     if ((pst_storage__flags(log) & PST_LOG__FORCE_ROLL) != 0) {
         return true;
     }
-    int64_t relative = atomic_load_explicit(&log->log_end, memory_order_relaxed) -
-                       active->base_offset;
+    int64_t relative =
+        atomic_load_explicit(&log->log_end, memory_order_relaxed) - active->base_offset;
     if (active->size == 0) {
         return relative > 0 && relative > INT32_MAX - offsets;
     }
@@ -95,7 +97,8 @@ static bool out_of_range(int64_t timestamp, const pst_log_config *config, int64_
            (timestamp < now_ms && now_ms - timestamp > config->timestamp_before_max_ms);
 }
 
-/* Header fields for compressed batches; each record where that costs no decompression (DESIGN law 7). */
+/* Header fields for compressed batches; each record where that costs no decompression (DESIGN law
+ * 7). */
 static int check_timestamps(const pst_append *a, const pst_log_config *config, int64_t now_ms) {
     const pst_batch *view = &a->view;
     if (config->timestamp_type == 1 || a->from_control_plane) {

@@ -1,6 +1,6 @@
 /* storage/log_prepare.c - what an append must not wait for: first files, roll, space ahead, flush.
- * Owner: the log's maintenance lock; runs on I/O threads. While a roll is under way appends are refused
- * with -PST_EAGAIN instead of waiting (log.h: the append lock is never held across it). */
+ * Owner: the log's maintenance lock; runs on I/O threads. While a roll is under way appends are
+ * refused with -PST_EAGAIN instead of waiting (log.h: the append lock is never held across it). */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -58,7 +58,8 @@ int pst_storage__save_snapshot(pst_log *log, int dirfd, int64_t offset, bool syn
 
 /* ---- a new segment file ---- */
 
-static int open_new(pst_log *log, int dirfd, int64_t base, int64_t now_ms, pst_segment **segment_out) {
+static int open_new(pst_log *log, int dirfd, int64_t base, int64_t now_ms,
+                    pst_segment **segment_out) {
     char name[PST_STORAGE__FILE_NAME_MAX];
     struct stat st;
     *segment_out = NULL;
@@ -147,7 +148,8 @@ static int create_files(pst_log *log, int64_t now_ms) {
 
 /* ---- roll ---- */
 
-/* Everything of the old segment that outlives it. Appends are refused meanwhile, so nothing moves. */
+/* Everything of the old segment that outlives it. Appends are refused meanwhile, so nothing moves.
+ */
 static int settle(pst_log *log, pst_segment *old, int dirfd, int64_t base) {
     PST_TRY(pst_storage__index_save(dirfd, old, false));
     PST_TRY(pst_storage__save_snapshot(log, dirfd, base, false));
@@ -208,7 +210,8 @@ int pst_storage__roll(pst_log *log, int64_t now_ms) {
     if (rc == 0) {
         rc = swap(log, old, segment);
     }
-    if (rc < 0 && segment != NULL) { /* an empty file inside the old segment's offsets must not stay */
+    if (rc < 0 &&
+        segment != NULL) { /* an empty file inside the old segment's offsets must not stay */
         char name[PST_STORAGE__FILE_NAME_MAX];
         pst_storage__file_name(name, base, ".log");
         (void)unlinkat(dirfd, name, 0);
@@ -357,8 +360,7 @@ int pst_storage__flush_upto(pst_log *log, int64_t offset) {
         if (rc == 0) {
             rc = sync_name(dirfd, metadata_name);
         }
-        if (rc == 0 && (fsync(dirfd) != 0 ||
-                        fsync(log->storage->dirs[log->dir_index].fd) != 0)) {
+        if (rc == 0 && (fsync(dirfd) != 0 || fsync(log->storage->dirs[log->dir_index].fd) != 0)) {
             rc = -PST_EIO;
         }
         close(dirfd);

@@ -1,10 +1,11 @@
 /* storage/log_read.c - from offsets to bytes: memory, page cache or disk.
- * Owner: any thread; takes the index lock for moments, never the append lock. On a reactor (may_block false)
- * nothing here waits for a disk: what might is answered with -PST_EAGAIN.
+ * Owner: any thread; takes the index lock for moments, never the append lock. On a reactor
+ * (may_block false) nothing here waits for a disk: what might is answered with -PST_EAGAIN.
  *
  * A read is three questions: where does the batch of fetch_offset begin (`position`), where does
- * end_offset's batch begin (`clip`), and do the bytes between leave as a copy or as a range. Hints answer
- * the first two for readers at the end; otherwise the sparse index gives a place to walk headers from. */
+ * end_offset's batch begin (`clip`), and do the bytes between leave as a copy or as a range. Hints
+ * answer the first two for readers at the end; otherwise the sparse index gives a place to walk
+ * headers from. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,13 +16,13 @@ enum { SCAN_BUFFER_SIZE = 4096 };
 /* Owner: the read under way. */
 typedef struct {
     const pst_log_read_request *request;
-    pst_segment *segment;     /* referenced */
+    pst_segment *segment; /* referenced */
     int64_t position;
     bool position_known;
-    int64_t clip;             /* -1: not known yet */
-    int64_t size;             /* published bytes of the segment */
-    int64_t segment_end;      /* first offset after the segment */
-    int64_t end_offset;       /* request's, not beyond the log end */
+    int64_t clip;        /* -1: not known yet */
+    int64_t size;        /* published bytes of the segment */
+    int64_t segment_end; /* first offset after the segment */
+    int64_t end_offset;  /* request's, not beyond the log end */
     int64_t log_end;
     int64_t first_batch_size; /* -1: not known */
     bool active;
@@ -40,7 +41,8 @@ void pst_storage__forget_window(pst_storage *storage, uint64_t segment_id) {
 }
 
 /* True and a position when a window covers `relative`. */
-static bool window_floor(pst_storage *storage, uint64_t id, uint32_t relative, int64_t *position_out) {
+static bool window_floor(pst_storage *storage, uint64_t id, uint32_t relative,
+                         int64_t *position_out) {
     bool found = false;
     pthread_mutex_lock(&storage->window_mutex);
     for (int i = 0; i < PST_STORAGE__WINDOWS && !found; i++) {
@@ -98,8 +100,10 @@ static void window_store(pst_storage *storage, uint64_t id, const pst_storage__i
     pthread_mutex_unlock(&storage->window_mutex);
 }
 
-/* Reads the .index file of a rolled segment (rebuilding it when it is bad) and keeps a window of it. */
-static int load_window(pst_log *log, pst_segment *segment, uint32_t relative, int64_t *position_out) {
+/* Reads the .index file of a rolled segment (rebuilding it when it is bad) and keeps a window of
+ * it. */
+static int load_window(pst_log *log, pst_segment *segment, uint32_t relative,
+                       int64_t *position_out) {
     int dirfd;
     PST_TRY(pst_storage__open_dir(log, &dirfd));
     pst_segment copy = {.base_offset = segment->base_offset, .size = segment->size};
@@ -194,7 +198,8 @@ static int locate(pst_log *log, locator *at, int64_t offset) {
         return -PST_EOFFSET;
     }
     at->segment = pst_storage__segment_ref(segment);
-    at->log_end = atomic_load_explicit(&log->log_end, memory_order_relaxed); /* goes with the size */
+    at->log_end =
+        atomic_load_explicit(&log->log_end, memory_order_relaxed); /* goes with the size */
     at->size = segment->size;
     at->active = segment == log->active;
     at->segment_end = at->active ? at->log_end : segment->end_offset;
@@ -208,7 +213,8 @@ static int locate(pst_log *log, locator *at, int64_t offset) {
 
 /* ---- answers from memory, index lock held ---- */
 
-/* Finds the batch of the fetch offset inside the ring. Returns false when the ring does not reach it. */
+/* Finds the batch of the fetch offset inside the ring. Returns false when the ring does not reach
+ * it. */
 static bool walk_tail(const pst_storage__tail *tail, locator *at) {
     uint8_t header[PST_BATCH_HEADER_SIZE];
     int64_t position = at->position;
@@ -260,10 +266,10 @@ static bool read_tail(pst_log *log, locator *at, pst_log_slice *out) {
 
 /* ---- walking headers in the file ---- */
 
-/* The first batch at or after `from` whose last offset (or base offset, with `by_base`) reaches `offset`.
- * 0 and its position; 1 when the segment ends first (position_out is the end then). */
-static int walk_file(pst_log *log, pst_storage__scan *scan, int64_t base, int64_t from, int64_t offset,
-                     bool by_base, int64_t *position_out, pst_batch *batch_out) {
+/* The first batch at or after `from` whose last offset (or base offset, with `by_base`) reaches
+ * `offset`. 0 and its position; 1 when the segment ends first (position_out is the end then). */
+static int walk_file(pst_log *log, pst_storage__scan *scan, int64_t base, int64_t from,
+                     int64_t offset, bool by_base, int64_t *position_out, pst_batch *batch_out) {
     int64_t position = from;
     for (;;) {
         const pst_storage__damage *damage =
@@ -292,13 +298,14 @@ static int find_position(pst_log *log, locator *at, pst_storage__scan *scan) {
     int64_t offset = at->request->fetch_offset;
     int64_t from = at->position;
     if (!at->active) {
-        PST_TRY(pst_storage__position_floor(log, at->segment, offset, at->request->may_block, &from));
+        PST_TRY(
+            pst_storage__position_floor(log, at->segment, offset, at->request->may_block, &from));
     }
     pst_batch batch;
     int64_t base = at->segment->base_offset;
     int rc = walk_file(log, scan, base, from, offset, false, &at->position, &batch);
-    if (from > 0 && (rc == -PST_ECORRUPT || (rc == 0 && at->position == from &&
-                                             batch.base_offset > offset))) {
+    if (from > 0 &&
+        (rc == -PST_ECORRUPT || (rc == 0 && at->position == from && batch.base_offset > offset))) {
         if (!at->request->may_block) {
             return -PST_EAGAIN; /* the index lied: a long walk is not for a reactor */
         }
@@ -377,9 +384,9 @@ static int deliver(pst_log *log, locator *at, pst_file *file, const pst_storage_
     }
     int64_t done = copy_walked(at, scan, n);
     while (done < n) {
-        int64_t got = pst_storage__read_now(file->fd, at->request->copy_buffer + done,
-                                            (size_t)(n - done), at->position + done,
-                                            at->request->may_block);
+        int64_t got =
+            pst_storage__read_now(file->fd, at->request->copy_buffer + done, (size_t)(n - done),
+                                  at->position + done, at->request->may_block);
         if (got <= 0) {
             return got == 0 ? -PST_ECORRUPT : (int)got;
         }
@@ -409,7 +416,8 @@ static void remember(pst_log *log, const locator *at, const pst_log_slice *out) 
 static int read_file(pst_log *log, locator *at, pst_log_slice *out) {
     uint8_t buffer[SCAN_BUFFER_SIZE];
     pst_file *file;
-    int rc = pst_storage__segment_file(log, at->segment, at->active || at->request->may_block, &file);
+    int rc =
+        pst_storage__segment_file(log, at->segment, at->active || at->request->may_block, &file);
     if (rc < 0) {
         return rc;
     }
@@ -457,7 +465,8 @@ static int judge(pst_log *log, const locator *at, int rc) {
     return rc;
 }
 
-static int read_from(pst_log *log, locator *at, int64_t offset, pst_log_slice *out, bool *warm_out) {
+static int read_from(pst_log *log, locator *at, int64_t offset, pst_log_slice *out,
+                     bool *warm_out) {
     pst_storage__lock_acquire(&log->index_lock);
     int rc = locate(log, at, offset);
     bool done = rc == 0 && read_tail(log, at, out);
@@ -542,8 +551,8 @@ int64_t pst_log_size_between(pst_log *log, int64_t from_offset, int64_t to_offse
     if (log->active != NULL) {
         size += part(log, log->active, from_offset, to_offset);
     }
-    for (uint32_t i = log->rolled_count;
-         i > 0 && log->rolled[i - 1]->end_offset > from_offset; i--) {
+    for (uint32_t i = log->rolled_count; i > 0 && log->rolled[i - 1]->end_offset > from_offset;
+         i--) {
         size += part(log, log->rolled[i - 1], from_offset, to_offset);
     }
     pst_storage__lock_release(&log->index_lock);

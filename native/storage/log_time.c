@@ -1,6 +1,6 @@
 /* storage/log_time.c - ListOffsets: from timestamps to records.
- * Owner: any I/O thread. May scan and decompress; memory is bounded by one batch and the codec's cap.
- * Time indexes say where to begin; the answer always comes from a batch that was read. */
+ * Owner: any I/O thread. May scan and decompress; memory is bounded by one batch and the codec's
+ * cap. Time indexes say where to begin; the answer always comes from a batch that was read. */
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,10 +21,10 @@ typedef struct {
 
 /* What to look for in the records of one batch. Owner: the search under way. */
 typedef struct {
-    int64_t timestamp;    /* first record at or above ... */
-    int64_t offset_min;   /* ... with an offset at or above */
-    bool exact;           /* or the first one with exactly this timestamp */
-    time_offset found;    /* offset -1: none */
+    int64_t timestamp;  /* first record at or above ... */
+    int64_t offset_min; /* ... with an offset at or above */
+    bool exact;         /* or the first one with exactly this timestamp */
+    time_offset found;  /* offset -1: none */
 } query;
 
 /* ---- records ---- */
@@ -36,10 +36,10 @@ static int search_records(const pst_batch *batch, pst_slice records, query *q) {
     pst_record_iter_init(&iter, records, batch->record_count);
     while ((rc = pst_record_iter_next(&iter, &record)) == 1) {
         int64_t offset = batch->base_offset + record.offset_delta;
-        int64_t timestamp = pst_batch_is_log_append_time(batch)
-                                ? batch->max_timestamp
-                                : (int64_t)((uint64_t)batch->base_timestamp +
-                                            (uint64_t)record.timestamp_delta);
+        int64_t timestamp =
+            pst_batch_is_log_append_time(batch)
+                ? batch->max_timestamp
+                : (int64_t)((uint64_t)batch->base_timestamp + (uint64_t)record.timestamp_delta);
         bool hit = q->exact ? timestamp == q->timestamp : timestamp >= q->timestamp;
         if (hit && offset >= q->offset_min) {
             q->found = (time_offset){timestamp, offset};
@@ -74,12 +74,16 @@ static int search_batch(int fd, int64_t position, const pst_batch *header, query
 }
 
 /* Walks batches from `from` until the query is answered. 0 found or not; see q->found. */
-static int search_segment(pst_log *log, pst_segment *segment, int64_t size, int64_t from, query *q) {
+static int search_segment(pst_log *log, pst_segment *segment, int64_t size, int64_t from,
+                          query *q) {
     uint8_t buffer[SCAN_BUFFER_SIZE];
     pst_file *file;
     PST_TRY(pst_storage__segment_file(log, segment, true, &file));
-    pst_storage__scan scan = {
-        .fd = file->fd, .may_block = true, .size = size, .buffer = buffer, .capacity = sizeof buffer};
+    pst_storage__scan scan = {.fd = file->fd,
+                              .may_block = true,
+                              .size = size,
+                              .buffer = buffer,
+                              .capacity = sizeof buffer};
     int64_t position = from;
     int rc = 0;
     while (q->found.offset < 0) {
@@ -88,8 +92,8 @@ static int search_segment(pst_log *log, pst_segment *segment, int64_t size, int6
         if (rc != 0) {
             break;
         }
-        bool may_hold = q->exact ? batch.max_timestamp == q->timestamp
-                                 : batch.max_timestamp >= q->timestamp;
+        bool may_hold =
+            q->exact ? batch.max_timestamp == q->timestamp : batch.max_timestamp >= q->timestamp;
         if (may_hold && pst_batch_last_offset(&batch) >= q->offset_min &&
             !pst_batch_is_control(&batch)) {
             rc = search_batch(file->fd, position, &batch, q);
@@ -105,7 +109,8 @@ static int search_segment(pst_log *log, pst_segment *segment, int64_t size, int6
 
 /* ---- segments ---- */
 
-static void known_max(pst_log *log, const pst_segment *segment, time_offset *out, int64_t *size_out) {
+static void known_max(pst_log *log, const pst_segment *segment, time_offset *out,
+                      int64_t *size_out) {
     pst_storage__lock_acquire(&log->index_lock);
     *out = (time_offset){segment->max_timestamp, segment->max_timestamp_offset};
     *size_out = segment->size;
@@ -148,8 +153,11 @@ int pst_storage__segment_max_timestamp(pst_log *log, pst_segment *segment) {
     uint8_t buffer[SCAN_BUFFER_SIZE];
     pst_file *file;
     PST_TRY(pst_storage__segment_file(log, segment, true, &file));
-    pst_storage__scan scan = {
-        .fd = file->fd, .may_block = true, .size = size, .buffer = buffer, .capacity = sizeof buffer};
+    pst_storage__scan scan = {.fd = file->fd,
+                              .may_block = true,
+                              .size = size,
+                              .buffer = buffer,
+                              .capacity = sizeof buffer};
     int64_t position = 0;
     int rc;
     pst_batch batch;
@@ -185,7 +193,8 @@ int pst_storage__hint_max_timestamp(pst_log *log, pst_segment *segment, int64_t 
 }
 
 /* Where to begin to look for `timestamp`: behind the last entry below it. */
-static int time_position(pst_log *log, pst_segment *segment, int64_t timestamp, int64_t *position_out) {
+static int time_position(pst_log *log, pst_segment *segment, int64_t timestamp,
+                         int64_t *position_out) {
     *position_out = 0;
     pst_storage__lock_acquire(&log->index_lock);
     bool active = log->active == segment;
@@ -252,9 +261,8 @@ int pst_log_offset_for_timestamp(pst_log *log, int64_t timestamp, int64_t *offse
     *offset_out = -1;
     *timestamp_out = -1;
     PST_TRY(pst_storage__usable(log));
-    query q = {.timestamp = timestamp,
-               .offset_min = atomic_load(&log->log_start),
-               .found = {-1, -1}};
+    query q = {
+        .timestamp = timestamp, .offset_min = atomic_load(&log->log_start), .found = {-1, -1}};
     PST_TRY(for_segments(log, find_in, &q));
     if (q.found.offset >= 0) {
         *offset_out = q.found.offset;
@@ -284,9 +292,7 @@ int pst_log_max_timestamp(pst_log *log, int64_t *offset_out, int64_t *timestamp_
     if (best.found.offset < 0) {
         return 0;
     }
-    query q = {.timestamp = best.timestamp,
-               .offset_min = start,
-               .found = {-1, -1}};
+    query q = {.timestamp = best.timestamp, .offset_min = start, .found = {-1, -1}};
     PST_TRY(for_segments(log, find_in, &q));
     if (q.found.offset >= 0) {
         *offset_out = q.found.offset;

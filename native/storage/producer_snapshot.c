@@ -1,7 +1,8 @@
 /* storage/producer_snapshot.c - Kafka's producer snapshot file, version 1.
  * Owner: pure functions on bytes and a producer table.
- * int16 version, uint32 CRC-32C of all that follows, int32 count, then 46 bytes a producer. Only the last
- * batch of each is kept, as Kafka does; replay of later batches fills the window of five again. */
+ * int16 version, uint32 CRC-32C of all that follows, int32 count, then 46 bytes a producer. Only
+ * the last batch of each is kept, as Kafka does; replay of later batches fills the window of five
+ * again. */
 #include "base/crc32c.h"
 #include "storage/storage_private.h"
 #include "wire/reader.h"
@@ -67,8 +68,7 @@ int pst_storage__snapshot_decode(pst_storage *storage, pst_slice bytes,
         last.timestamp = pst_reader_i64(&r);
         int32_t coordinator_epoch = pst_reader_i32(&r);
         int64_t txn_first_offset = pst_reader_i64(&r);
-        if (r.err != 0 || id < 0 || epoch < 0 || last.offset_delta < 0 ||
-            last.last_offset < -1) {
+        if (r.err != 0 || id < 0 || epoch < 0 || last.offset_delta < 0 || last.last_offset < -1) {
             return -PST_EMALFORMED;
         }
         pst_storage__producer *p = pst_storage__producer_get(storage, producers, id);

@@ -1,11 +1,13 @@
-/* storage/producer_state.c - what each idempotent producer wrote last, and whether its next batch fits.
- * Owner: the log's append lock. Follows Kafka 4.4's ProducerAppendInfo and ProducerStateEntry:
- *  - a repeat of one of the last five batches of the same epoch is a duplicate, answered with its offset;
+/* storage/producer_state.c - what each idempotent producer wrote last, and whether its next batch
+ * fits. Owner: the log's append lock. Follows Kafka 4.4's ProducerAppendInfo and
+ * ProducerStateEntry:
+ *  - a repeat of one of the last five batches of the same epoch is a duplicate, answered with its
+ * offset;
  *  - an older epoch is refused; a new epoch starts at sequence 0;
  *  - a producer nobody knows may start at any sequence;
  *  - after sequence 2147483647 comes 0.
- * State leaves only by age (producer.id.expiration.ms) or when the storage holds too many ids, never by
- * retention or DeleteRecords. */
+ * State leaves only by age (producer.id.expiration.ms) or when the storage holds too many ids,
+ * never by retention or DeleteRecords. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +49,8 @@ static uint32_t slot_of(const pst_storage__producers *producers, int64_t id) {
     return (uint32_t)pst_hash_u64((uint64_t)id, 0) & (producers->capacity - 1);
 }
 
-pst_storage__producer *pst_storage__producer_find(const pst_storage__producers *producers, int64_t id) {
+pst_storage__producer *pst_storage__producer_find(const pst_storage__producers *producers,
+                                                  int64_t id) {
     uint32_t i = slot_of(producers, id);
     while (producers->slots[i] != NULL) {
         if (producers->slots[i]->producer_id == id) {
@@ -118,8 +121,8 @@ static void evict_one(pst_storage *storage, pst_storage__producers *producers) {
     }
 }
 
-pst_storage__producer *pst_storage__producer_get(pst_storage *storage, pst_storage__producers *producers,
-                                                 int64_t id) {
+pst_storage__producer *pst_storage__producer_get(pst_storage *storage,
+                                                 pst_storage__producers *producers, int64_t id) {
     pst_storage__producer *producer = pst_storage__producer_find(producers, id);
     if (producer != NULL) {
         return producer;
@@ -148,8 +151,10 @@ pst_storage__producer *pst_storage__producer_get(pst_storage *storage, pst_stora
     return producer;
 }
 
-/* An accepted append of the array that belongs to the producer, newest first; -1: none before `before`. */
-static int pending_before(const pst_storage__producer *producer, const pst_append *appends, int before) {
+/* An accepted append of the array that belongs to the producer, newest first; -1: none before
+ * `before`. */
+static int pending_before(const pst_storage__producer *producer, const pst_append *appends,
+                          int before) {
     for (int j = before - 1; j >= 0; j--) {
         if (appends[j].rc == 0 && appends[j].view.producer_id == producer->producer_id) {
             return j;
@@ -226,8 +231,9 @@ static void apply_marker(pst_storage__producer *producer, const pst_slice *contr
     }
 }
 
-void pst_storage__producer_update(pst_storage__producers *producers, pst_storage__producer *producer,
-                                  const pst_batch *batch, const pst_slice *control_record) {
+void pst_storage__producer_update(pst_storage__producers *producers,
+                                  pst_storage__producer *producer, const pst_batch *batch,
+                                  const pst_slice *control_record) {
     if (batch->producer_epoch > producer->epoch || producer->epoch < 0) {
         producer->epoch = batch->producer_epoch;
         producer->batch_count = 0;

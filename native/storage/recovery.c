@@ -1,10 +1,12 @@
 /* storage/recovery.c - opening a partition directory that exists.
  * Owner: pst_log_open; nobody else sees the log yet.
  *
- *  - after a clean stop the files are trusted: only the headers behind the last index entry are walked;
- *  - otherwise every segment that reaches beyond the recovery point, and the last one always, is validated in
- *    full: structure, offsets, CRC. Bad bytes beyond the recovery point are a torn tail: cut and reported.
- *    Before it they are damage: kept, reported, answered with -PST_ECORRUPT, never cut;
+ *  - after a clean stop the files are trusted: only the headers behind the last index entry are
+ * walked;
+ *  - otherwise every segment that reaches beyond the recovery point, and the last one always, is
+ * validated in full: structure, offsets, CRC. Bad bytes beyond the recovery point are a torn tail:
+ * cut and reported. Before it they are damage: kept, reported, answered with -PST_ECORRUPT, never
+ * cut;
  *  - a damaged log carries a file that makes the next start validate again, clean stop or not. */
 #include <dirent.h>
 #include <errno.h>
@@ -37,8 +39,8 @@ typedef struct {
     offsets bases;
     offsets snapshots;
     int64_t recovery_point;
-    int64_t damaged_from;     /* base of the first damaged segment, INT64_MAX: none */
-    int64_t validated_from;   /* base of the first segment walked completely */
+    int64_t damaged_from;   /* base of the first damaged segment, INT64_MAX: none */
+    int64_t validated_from; /* base of the first segment walked completely */
     int64_t log_end;
     bool clean;
     bool epochs_known;
@@ -73,7 +75,8 @@ static bool ends_with(const char *name, const char *suffix) {
     return n > m && strcmp(name + n - m, suffix) == 0;
 }
 
-/* A finished compaction of a broker that stopped before it renamed: only superseded copies are removed. */
+/* A finished compaction of a broker that stopped before it renamed: only superseded copies are
+ * removed. */
 static bool is_orphan(const recovery *r, const char *name) {
     if (ends_with(name, ".deleted") || ends_with(name, ".cleaned") || ends_with(name, ".tmp")) {
         return true;
@@ -149,8 +152,8 @@ static int read_metadata(recovery *r) {
     pst_byte_buffer fresh = {0};
     rc = pst_storage__metadata_encode(&r->log->topic_id, &fresh);
     if (rc == 0) {
-        rc = pst_storage__replace_file(r->dirfd, "partition.metadata", pst_byte_buffer_slice(&fresh),
-                                       true);
+        rc = pst_storage__replace_file(r->dirfd, "partition.metadata",
+                                       pst_byte_buffer_slice(&fresh), true);
     }
     pst_byte_buffer_fini(&fresh);
     return rc;
@@ -205,11 +208,11 @@ static int add_damage(recovery *r, const pst_segment *segment, pst_storage__dama
     }
     log->damage = bigger;
     log->damage[log->damage_count++] = damage;
-    pst_storage__report("%s: offsets %lld to %lld are damaged (%020lld.log, bytes %lld to %lld); "
-                        "nothing was cut",
-                        log->name, (long long)damage.from_offset,
-                        (long long)damage.to_offset - 1, (long long)segment->base_offset,
-                        (long long)damage.position, (long long)damage.end);
+    pst_storage__report(
+        "%s: offsets %lld to %lld are damaged (%020lld.log, bytes %lld to %lld); "
+        "nothing was cut",
+        log->name, (long long)damage.from_offset, (long long)damage.to_offset - 1,
+        (long long)segment->base_offset, (long long)damage.position, (long long)damage.end);
     if (log->damage_count > 1) {
         return 0;
     }
@@ -221,7 +224,8 @@ static int add_damage(recovery *r, const pst_segment *segment, pst_storage__dama
 /* ---- segments ---- */
 
 static void unlink_segment(recovery *r, int64_t base) {
-    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex",
+                                           ".snapshot"};
     char name[PST_STORAGE__FILE_NAME_MAX];
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         pst_storage__file_name(name, base, suffixes[i]);
@@ -308,7 +312,8 @@ static int validate(recovery *r, pst_segment *segment, int fd, uint32_t i) {
         return rc;
     }
     last = i + 1 == r->bases.count;
-    if (last && walk.next_offset < r->recovery_point) { /* the file is shorter than what was flushed */
+    if (last &&
+        walk.next_offset < r->recovery_point) { /* the file is shorter than what was flushed */
         PST_TRY(add_damage(r, segment,
                            (pst_storage__damage){.from_offset = walk.next_offset,
                                                  .to_offset = r->recovery_point,
@@ -354,9 +359,8 @@ static int trust_last(recovery *r, pst_segment *segment, int fd) {
         }
         segment->first_timestamp = first.max_timestamp;
     }
-    int64_t indexed = index->count == 0
-                          ? -1
-                          : segment->base_offset + index->entries[index->count - 1].offset;
+    int64_t indexed =
+        index->count == 0 ? -1 : segment->base_offset + index->entries[index->count - 1].offset;
     PST_TRY(pst_storage__walk_segment(&walk));
     if (walk.next_offset <= indexed || walk.next_offset < r->recovery_point) {
         return -PST_ECORRUPT;
@@ -392,8 +396,8 @@ static int open_segment(recovery *r, pst_segment *segment, int fd, uint32_t i) {
     if (trusted) {
         return r->epochs_known ? 0 : scan_epochs(r, segment, fd);
     }
-    r->validated_from = segment->base_offset < r->validated_from ? segment->base_offset
-                                                                 : r->validated_from;
+    r->validated_from =
+        segment->base_offset < r->validated_from ? segment->base_offset : r->validated_from;
     PST_TRY(validate(r, segment, fd, i));
     if (i + 1 < r->bases.count) {
         PST_TRY(pst_storage__index_save(r->dirfd, segment, false));
@@ -472,7 +476,8 @@ static bool is_base(const recovery *r, int64_t offset) {
     return bsearch(&offset, r->bases.items, r->bases.count, sizeof(int64_t), by_offset) != NULL;
 }
 
-/* Newest snapshot that is whole and not beyond the log; older ones stay where Kafka would keep them. */
+/* Newest snapshot that is whole and not beyond the log; older ones stay where Kafka would keep
+ * them. */
 static int load_producers(recovery *r) {
     int64_t from = -1;
     for (uint32_t i = r->snapshots.count; i > 0; i--) {

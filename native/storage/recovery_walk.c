@@ -1,7 +1,6 @@
-/* storage/recovery_walk.c - passes over segment files: validation, index rebuild, producer replay, search for
- * the next good batch after damage.
- * Owner: the function that walks; runs at open or on I/O threads. Memory is one buffer, whatever the file
- * claims (reliability rule 16). */
+/* storage/recovery_walk.c - passes over segment files: validation, index rebuild, producer replay,
+ * search for the next good batch after damage. Owner: the function that walks; runs at open or on
+ * I/O threads. Memory is one buffer, whatever the file claims (reliability rule 16). */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +16,9 @@ enum {
 };
 
 static int64_t buffer_size(int64_t file_size, int64_t most) {
-    return file_size < most ? (file_size > PST_BATCH_HEADER_SIZE ? file_size : PST_BATCH_HEADER_SIZE)
-                            : most;
+    return file_size < most
+               ? (file_size > PST_BATCH_HEADER_SIZE ? file_size : PST_BATCH_HEADER_SIZE)
+               : most;
 }
 
 /* A header that the log could have written here. */
@@ -33,7 +33,8 @@ static int note_epoch(pst_storage__walk *walk, const pst_batch *batch) {
     if (!walk->epochs || batch->leader_epoch <= pst_storage__epochs_latest(&walk->log->epochs)) {
         return 0;
     }
-    int rc = pst_storage__epochs_assign(&walk->log->epochs, batch->leader_epoch, batch->base_offset);
+    int rc =
+        pst_storage__epochs_assign(&walk->log->epochs, batch->leader_epoch, batch->base_offset);
     if (rc > 0) {
         atomic_fetch_or_explicit(&walk->log->flags, PST_LOG__EPOCHS_DIRTY, memory_order_relaxed);
     }
@@ -114,7 +115,8 @@ int pst_storage__resync(pst_storage__walk *walk, int64_t *position_out, int64_t 
         int64_t looks = n - PST_BATCH_HEADER_SIZE + 1;
         for (int64_t i = 0; i < looks && rc == 1; i++) {
             pst_batch batch;
-            if (window[i + PST_BATCH_MAGIC_OFFSET] == 2 && good_batch(walk, &scan, at + i, &batch)) {
+            if (window[i + PST_BATCH_MAGIC_OFFSET] == 2 &&
+                good_batch(walk, &scan, at + i, &batch)) {
                 *position_out = at + i;
                 *offset_out = batch.base_offset;
                 rc = 0;
@@ -153,7 +155,8 @@ int pst_storage__rebuild_index(pst_log *log, pst_segment *segment, pst_storage__
         rc = pst_storage__open_dir(log, &dirfd);
     }
     if (rc == 0) {
-        (void)pst_storage__index_save(dirfd, &copy, false); /* a hint: failing to keep it is harmless */
+        (void)pst_storage__index_save(dirfd, &copy,
+                                      false); /* a hint: failing to keep it is harmless */
         close(dirfd);
         *index_out = copy.index;
         return 0;
@@ -194,8 +197,7 @@ static int replay_batch(pst_log *log, int fd, int64_t position, const pst_batch 
     if (p == NULL) {
         return -PST_ENOMEM;
     }
-    bool control = pst_batch_is_control(batch) &&
-                   control_value(fd, position, batch, bytes, &value);
+    bool control = pst_batch_is_control(batch) && control_value(fd, position, batch, bytes, &value);
     pst_storage__producer_update(log->producers, p, batch, control ? &value : NULL);
     return 0;
 }

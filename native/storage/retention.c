@@ -1,8 +1,8 @@
 /* storage/retention.c - which segments are old, and how they go.
  * Owner: the log's maintenance lock; runs on I/O threads or the control thread.
- * Never beyond the high watermark (KAFKA-5634); a time index alone decides nothing: before a segment goes by
- * age its batch headers have been read (reliability rule 16). Files are renamed to `.deleted` first and
- * unlinked after file.delete.delay.ms. */
+ * Never beyond the high watermark (KAFKA-5634); a time index alone decides nothing: before a
+ * segment goes by age its batch headers have been read (reliability rule 16). Files are renamed to
+ * `.deleted` first and unlinked after file.delete.delay.ms. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 typedef struct {
     int64_t log_start;
     int64_t high_watermark;
-    int64_t excess;   /* bytes above retention.bytes; negative: none */
+    int64_t excess; /* bytes above retention.bytes; negative: none */
     int64_t now_ms;
     bool by_size;
     bool by_time;
@@ -116,14 +116,16 @@ static int rename_file(pst_log *log, int64_t base, const char *suffix) {
 }
 
 static int remove_files(pst_log *log, pst_segment *segment) {
-    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex", ".snapshot"};
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".txnindex",
+                                           ".snapshot"};
     atomic_store(&segment->deleted, true);
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (rename_file(log, segment->base_offset, suffixes[i]) < 0) {
             return pst_storage__fail(log, "rename of an old segment", -PST_EIO);
         }
     }
-    (void)pst_storage__file_drop(&log->storage->files, segment); /* ranges keep their own reference */
+    (void)pst_storage__file_drop(&log->storage->files,
+                                 segment); /* ranges keep their own reference */
     pst_storage__forget_window(log->storage, segment->id);
     return 0;
 }
@@ -132,11 +134,9 @@ static int remove_files(pst_log *log, pst_segment *segment) {
 static void detach(pst_log *log, pst_segment **out, uint32_t count) {
     pst_storage__lock_acquire(&log->index_lock);
     memcpy(out, log->rolled, count * sizeof(pst_segment *));
-    memmove(log->rolled, log->rolled + count,
-            (log->rolled_count - count) * sizeof(pst_segment *));
+    memmove(log->rolled, log->rolled + count, (log->rolled_count - count) * sizeof(pst_segment *));
     log->rolled_count -= count;
-    int64_t first = log->rolled_count > 0 ? log->rolled[0]->base_offset
-                                          : log->active->base_offset;
+    int64_t first = log->rolled_count > 0 ? log->rolled[0]->base_offset : log->active->base_offset;
     if (first > atomic_load_explicit(&log->log_start, memory_order_relaxed)) {
         pst_storage__offsets_begin(log);
         atomic_store_explicit(&log->log_start, first, memory_order_release);

@@ -345,7 +345,8 @@ static int write_marker(pst_storage__dir *dir) {
     return pst_storage__replace_file(dir->fd, marker_name, pst_slice_str(content), true);
 }
 
-/* After syncfs every byte the closed logs wrote is on the disk: their ends are recovery points now. */
+/* After syncfs every byte the closed logs wrote is on the disk: their ends are recovery points now.
+ */
 static int settle_dir(pst_storage__dir *dir) {
     if (atomic_load(&dir->offline)) {
         return -PST_EOFFLINE;

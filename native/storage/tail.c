@@ -1,7 +1,8 @@
 /* storage/tail.c - the last bytes of logs that somebody reads at their end, in memory.
  * Owner: the pool's mutex decides who has a ring; its bytes belong to that log's index lock.
- * One global pool, so that memory is bounded whatever the number of partitions (DESIGN 3). Deliberately
- * starts empty: a log's next appends fill it, older bytes are in the page cache anyway. */
+ * One global pool, so that memory is bounded whatever the number of partitions (DESIGN 3).
+ * Deliberately starts empty: a log's next appends fill it, older bytes are in the page cache
+ * anyway. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,7 +118,8 @@ void pst_storage__tail_append(pst_storage__tail *tail, const uint8_t *data, size
     }
 }
 
-void pst_storage__tail_copy(const pst_storage__tail *tail, int64_t position, void *out, size_t size) {
+void pst_storage__tail_copy(const pst_storage__tail *tail, int64_t position, void *out,
+                            size_t size) {
     PST_ASSERT(position >= tail->start && (int64_t)size <= tail->end - position);
     size_t at = (size_t)position & (PST_STORAGE__TAIL_SIZE - 1);
     size_t first = PST_STORAGE__TAIL_SIZE - at;

@@ -13,9 +13,10 @@ typedef struct {
     const uint8_t *end;
 } pst_storage__text;
 
-/* A decimal number (a leading '-' is allowed) ended by `stop`; a newline may also be the end of the text
- * or follow a carriage return. False when there is none or it does not fit. */
-static inline bool pst_storage__text_number(pst_storage__text *text, char stop, int64_t *value_out) {
+/* A decimal number (a leading '-' is allowed) ended by `stop`; a newline may also be the end of the
+ * text or follow a carriage return. False when there is none or it does not fit. */
+static inline bool pst_storage__text_number(pst_storage__text *text, char stop,
+                                            int64_t *value_out) {
     const uint8_t *p = text->cur;
     bool negative = p < text->end && *p == '-';
     int64_t value = 0;

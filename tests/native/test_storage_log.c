@@ -312,7 +312,10 @@ static void test_delete_removes_the_directory(void) {
     fixture_open(&f);
     append_ok(&f, 1, 10, 1);
     pst_log_slice s;
-    pst_log_read_request r = {.fetch_offset = 0, .end_offset = 1, .max_bytes = 1000, .may_block = true,
+    pst_log_read_request r = {.fetch_offset = 0,
+                              .end_offset = 1,
+                              .max_bytes = 1000,
+                              .may_block = true,
                               .min_one_batch = true};
     CHECK_EQ(pst_log_read(f.log, &r, &s), 0);
     CHECK(s.range.file != NULL);

@@ -1,4 +1,5 @@
-/* test_storage_producers.c - idempotent producers: duplicates, gaps, epochs, wrap, arrays, restarts. */
+/* test_storage_producers.c - idempotent producers: duplicates, gaps, epochs, wrap, arrays,
+ * restarts. */
 #include "storage_fixture.h"
 
 static pst_append produce(fixture *f, int64_t id, int epoch, int32_t sequence, int count) {

@@ -82,7 +82,8 @@ static void test_torn_tail_is_cut_at_every_byte(void) {
     fixture_end(&f);
 }
 
-/* Any flip in the last batch: outside base offset and leader epoch the CRC sees it, there structure may. */
+/* Any flip in the last batch: outside base offset and leader epoch the CRC sees it, there structure
+ * may. */
 static void test_flips_in_the_last_batch(void) {
     fixture f;
     start(&f);

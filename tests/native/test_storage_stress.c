@@ -1,5 +1,6 @@
-/* test_storage_stress.c - appends, reads, rolls, retention, flush and checkpoints from several threads at once.
- * Meant for TSan and ASan; every batch that is read back must be whole and in order. */
+/* test_storage_stress.c - appends, reads, rolls, retention, flush and checkpoints from several
+ * threads at once. Meant for TSan and ASan; every batch that is read back must be whole and in
+ * order. */
 #include <pthread.h>
 #include <stdatomic.h>
 

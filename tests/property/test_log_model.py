@@ -1,4 +1,4 @@
-"""The native log against a model of it: any order of appends, reads, rolls, retention, kills and restarts."""
+"""The native log against a model: any order of appends, reads, rolls, retention, kills, restarts."""
 
 from __future__ import annotations
 
@@ -134,7 +134,8 @@ class LogMachine(RuleBasedStateMachine):
             rc, raw = self.read(at, self.model.end, 2000, False)
             assert rc == 0
             got = parse(raw)
-            assert got and got == self.model.at(at, self.model.end)[: len(got)]
+            assert got
+            assert got == self.model.at(at, self.model.end)[: len(got)]
             at = got[-1].base + got[-1].count
 
     @rule()
