@@ -1,8 +1,8 @@
 """Builds and loads the storage room for the property test of the log (cffi, API mode).
 
-The shim below turns the doors ``storage/storage.h`` and ``storage/log.h`` into calls on one log. The
-extension is compiled from the sources of base, codec, wire and storage into ``build/property`` and
-compiled again when one of them is newer.
+The shim below turns the doors ``storage/storage.h`` and ``storage/log.h`` into calls on one log.
+The extension is compiled from the sources of base, codec, wire and storage into ``build/property``
+and compiled again when one of them is newer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The native log against a model: any order of appends, reads, rolls, retention, kills, restarts."""
+"""The native log against a model: appends, reads, rolls, retention, kills, restarts in any order."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EOFFSET = 0  # any negative code: the model only says refused or not
 
 class Batch(NamedTuple):
     base: int
-    count: int
+    size: int
     tag: int
 
 
@@ -49,13 +49,13 @@ class Model:
         return base
 
     def at(self, offset: int, end: int) -> list[Batch]:
-        return [b for b in self.batches if b.base + b.count > offset and b.base < end]
+        return [b for b in self.batches if b.base + b.size > offset and b.base < end]
 
     def first_at_time(self, tag: int) -> int:
         found = (
             max(b.base, self.start)
             for b in self.batches
-            if b.tag >= tag and b.base + b.count > self.start
+            if b.tag >= tag and b.base + b.size > self.start
         )
         return next(found, -1)
 
@@ -136,7 +136,7 @@ class LogMachine(RuleBasedStateMachine):
             got = parse(raw)
             assert got
             assert got == self.model.at(at, self.model.end)[: len(got)]
-            at = got[-1].base + got[-1].count
+            at = got[-1].base + got[-1].size
 
     @rule()
     def wait_at_the_end(self) -> None:
