@@ -1,4 +1,4 @@
-"""The native log against a model: appends, reads, rolls, retention, kills, restarts in any order."""
+"""The native log against a model: appends, reads, rolls, retention, kills, restarts, any order."""
 
 from __future__ import annotations
 
