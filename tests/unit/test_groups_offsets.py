@@ -322,6 +322,21 @@ def test_fetch_by_id_does_not_mix_up_topics_of_one_name() -> None:
     assert groups.fetch(version=9) == [5]
 
 
+def test_ids_that_name_no_topic_are_answered_last() -> None:
+    # Kafka's OffsetFetchRequestTest compares the whole list.
+    groups = Groups()
+    known, unknown = groups.topics.topic_id("foo"), b"?" * 16
+    assert known is not None
+    topics = [
+        fetch_api.OffsetFetchRequestTopics(topic_id=one, partition_indexes=[0])
+        for one in (unknown, known)
+    ]
+    asked = fetch_api.OffsetFetchRequestGroup(group_id="g", topics=topics)
+    request = fetch_api.OffsetFetchRequest(groups=[asked])
+    response = answer(offset_fetch.handle(groups.context, Header(10), request))
+    assert [one.topic_id for one in response.groups[0].topics] == [known, unknown]
+
+
 def test_deleting_a_topic_deletes_its_offsets() -> None:
     groups = Groups()
     groups.commit(5)

@@ -111,6 +111,9 @@ def _group(
         answer.topics = _all_topics(ctx, version, asked.group_id)
     else:
         answer.topics = [_topic(ctx, version, asked.group_id, topic) for topic in asked.topics]
+        if version >= 10:
+            # As Kafka answers: ids that name no topic come last.
+            answer.topics.sort(key=lambda topic: not topic.name)
     return answer
 
 
