@@ -10,6 +10,7 @@ from control_bench import Bench
 from penstock.handlers.context import CLUSTER_OPERATIONS, REDISPATCH, TOPIC_OPERATIONS
 from penstock.metadata.names import ZERO_ID
 from penstock.protocol import errors_table as codes
+from penstock.protocol.messages import alter_partition_reassignments as apr
 from penstock.protocol.messages import create_partitions as cp
 from penstock.protocol.messages import create_topics as ct
 from penstock.protocol.messages import delete_records as dr
@@ -18,6 +19,7 @@ from penstock.protocol.messages import describe_cluster as dcl
 from penstock.protocol.messages import describe_log_dirs as dl
 from penstock.protocol.messages import describe_topic_partitions as dtp
 from penstock.protocol.messages import init_producer_id as ip
+from penstock.protocol.messages import list_partition_reassignments as lpr
 from penstock.protocol.messages import metadata as md
 
 if TYPE_CHECKING:
@@ -231,3 +233,27 @@ def test_metadata_creates_what_is_missing_and_lets_the_engine_answer(bench: Benc
     )
     assert bench.call(3, 12, request) is REDISPATCH
     assert bench.topics.index.get("other") is None
+
+
+def test_reassignment_to_where_the_replicas_are_is_the_only_one(bench: Bench) -> None:
+    create(bench, "t", partitions=1)
+
+    def reassign(topic: str, partition: int, replicas: list[int] | None) -> tuple[int, str | None]:
+        one = apr.ReassignablePartition(partition_index=partition, replicas=replicas)
+        request = apr.AlterPartitionReassignmentsRequest(
+            topics=[apr.ReassignableTopic(name=topic, partitions=[one])],
+            allow_replication_factor_change=False,
+        )
+        answer = bench.call(45, 1, request)
+        assert (answer.error_code, answer.allow_replication_factor_change) == (0, False)
+        result = answer.responses[0].partitions[0]
+        return result.error_code, result.error_message
+
+    assert reassign("t", 0, [0]) == (0, None)
+    bad = codes.INVALID_REPLICA_ASSIGNMENT
+    assert [reassign("t", 0, one)[0] for one in ([], [1], [0, 0])] == [bad, bad, bad]
+    assert reassign("t", 0, None)[0] == codes.NO_REASSIGNMENT_IN_PROGRESS
+    assert reassign("t", 1, [0])[0] == codes.UNKNOWN_TOPIC_OR_PARTITION
+    assert reassign("no", 0, [0])[0] == codes.UNKNOWN_TOPIC_OR_PARTITION
+    listed = bench.call(46, 0, lpr.ListPartitionReassignmentsRequest())
+    assert (listed.error_code, listed.error_message, listed.topics) == (0, None, [])

@@ -30,6 +30,8 @@ HANDLERS: Final[dict[int, str]] = {
     37: "create_partitions",
     42: "delete_groups",
     44: "incremental_alter_configs",
+    45: "alter_partition_reassignments",
+    46: "list_partition_reassignments",
     47: "offset_delete",
     60: "describe_cluster",
     74: "list_config_resources",

@@ -138,6 +138,8 @@ SUPPORTED: Final = {
     37: SupportedApi("CreatePartitions", 37, 0, 3, 0, "control", True),
     42: SupportedApi("DeleteGroups", 42, 0, 3, 0, "control", False),
     44: SupportedApi("IncrementalAlterConfigs", 44, 0, 1, 0, "control", True),
+    45: SupportedApi("AlterPartitionReassignments", 45, 0, 1, 0, "control", False),
+    46: SupportedApi("ListPartitionReassignments", 46, 0, 0, 0, "control", False),
     47: SupportedApi("OffsetDelete", 47, 0, 0, 0, "control", False),
     60: SupportedApi("DescribeCluster", 60, 0, 2, 0, "control", False),
     74: SupportedApi("ListConfigResources", 74, 0, 1, 0, "control", False),
