@@ -19,10 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+# What a consumer of the new group protocol (KIP-848) says to a broker that has only the old one.
+# Many methods run once with each protocol: such an invocation counts as skipped, the other decides.
+NO_NEW_GROUPS = "The cluster does not support the new CONSUMER group protocol"
+
 JVM = (
     "-Xmx1g",
     "-XX:+UseSerialGC",
     "-XX:+EnableDynamicAgentLoading",
+    # With two processors or fewer, CompletableFuture (Process.onExit) starts unnamed threads, which
+    # Kafka's thread leak detector does not know; those of a pool it does.
+    "-Djava.util.concurrent.ForkJoinPool.common.parallelism=2",
     "-Djdk.attach.allowAttachSelf=true",
     "--add-opens=java.base/java.lang=ALL-UNNAMED",
     "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED",
@@ -57,6 +64,12 @@ def build(setting: Setting) -> None:
     _classes(setting, jars(setting))
 
 
+def _status(row: Sequence[str]) -> str:
+    if row[3] == "PASS":
+        return "pass"
+    return "skip" if row[3] == "SKIP" or NO_NEW_GROUPS in row[5] else "fail"
+
+
 def _merge(rows: Sequence[Sequence[str]]) -> list[Outcome]:
     """One outcome a method: all of its invocations that ran passed, and at least one did."""
     grouped: dict[str, list[Sequence[str]]] = {}
@@ -65,12 +78,14 @@ def _merge(rows: Sequence[Sequence[str]]) -> list[Outcome]:
     outcomes = []
     for name, invocations in grouped.items():
         seconds = sum(float(row[4]) for row in invocations)
-        bad = [row for row in invocations if row[3] not in ("PASS", "SKIP")]
-        good = [row for row in invocations if row[3] == "PASS"]
+        bad = [row for row in invocations if _status(row) == "fail"]
+        good = [row for row in invocations if _status(row) == "pass"]
         status = "fail" if bad else "pass" if good else "skip"
         detail = " / ".join(f"{row[3]} {row[5]}" for row in bad or invocations)
         outcomes.append(
-            Outcome(name=name, status=status, seconds=seconds, detail=detail if bad else "")
+            Outcome(
+                name=name, status=status, seconds=seconds, detail="" if status == "pass" else detail
+            )
         )
     return outcomes
 
@@ -94,7 +109,8 @@ def _part(setting: Setting, label: str, names: Sequence[str]) -> list[Outcome]:
     command += ["-cp", f"{classes}:{lib}/*", "judge.Run", str(out), f"@{listed}"]
     shown = 0
     rows: list[list[str]] = []
-    with child(command, env=env, output=work / "junit.log") as process:
+    # Some tests make directories below the current one.
+    with child(command, env=env, output=work / "junit.log", cwd=work) as process:
         running = True
         while running:
             running = process.poll() is None
@@ -103,7 +119,7 @@ def _part(setting: Setting, label: str, names: Sequence[str]) -> list[Outcome]:
             complete = text[: text.rfind("\n") + 1].splitlines()
             rows = [(entry.split("\t") + [""] * 6)[:6] for entry in complete]
             for row in rows[shown:]:
-                status = "skip" if row[3] == "SKIP" else "pass" if row[3] == "PASS" else "fail"
+                status = _status(row)
                 detail = f"{row[3]} {row[5]}"
                 name = f"{row[0]}#{row[1]} {row[2]}"
                 single = Outcome(name=name, status=status, seconds=float(row[4]), detail=detail)
