@@ -92,6 +92,11 @@ void pst_partition__unref(pst_partition *partition);
 /* One reference, no log yet. NULL when out of memory. */
 pst_partition *pst_partition__create(pst_broker *broker, int32_t index, int32_t leader,
                                      int32_t leader_epoch);
+/* Kafka's answer to "where does this epoch end": the largest known epoch up to `epoch`, and where
+ * the one after it starts; -1, -1 for -1 and for epochs that lie ahead. A leader's own epoch starts
+ * with its leadership, so that one is known here before its first record. */
+int pst_partition__end_of_epoch(const pst_partition *partition, int32_t epoch, int32_t *epoch_out,
+                                int64_t *end_out);
 /* Call after an append published a new end: moves the high watermark as the durability mode says
  * and wakes waiters. `round` is the current shard's, or NULL off the reactors. */
 void pst_partition__appended(pst_broker *broker, pst_partition *partition, pst_shard *shard);
@@ -110,6 +115,7 @@ typedef struct {
     uint8_t *data;       /* the whole frame, writable */
     size_t size;
     bool redispatched; /* comes back from the control plane: never goes up again */
+    pst_frame *frame;  /* holds the bytes of a request that was held back; else NULL: the round does */
 } pst_request;
 
 /* Parses the request header of `data`; 0 or a negative code (the connection is then closed). */
@@ -125,8 +131,20 @@ void pst_broker__produce(pst_shard *shard, pst_request *request);
 void pst_broker__fetch(pst_shard *shard, pst_request *request);
 void pst_broker__list_offsets(pst_shard *shard, pst_request *request);
 void pst_broker__offset_for_leader_epoch(pst_shard *shard, pst_request *request);
-/* Hands the request up; holds the connection when the API table says barrier. */
+/* Hands the request up; holds the connection when the API table says barrier. Takes
+ * `request->frame`. */
 void pst_broker__to_control(pst_shard *shard, pst_request *request);
+/* (reactor) Serves a request that was held back; takes the frame. */
+void pst_broker__serve_frame(pst_shard *shard, pst_exchange *exchange, pst_frame *frame);
+
+/* ---- conn_order.c: a request waits for the appends of its connection that are off the reactor */
+/* One more produce request of `conn` (NULL: dead, nothing to do) leaves the reactor; -PST_ENOMEM. */
+int pst_conn_order__begin(pst_conn *conn);
+/* It has been answered; the last one lets the waiting request go. */
+void pst_conn_order__end(pst_shard *shard, pst_conn *conn);
+/* True: the request is taken and will be served (or its connection closed) later. */
+bool pst_conn_order__hold_back(pst_request *request);
+void pst_conn_order__closed(pst_conn *conn);
 
 /* Starts a response: writes the response header (correlation id, empty tagged fields when the
  * header is flexible). */
@@ -185,6 +203,9 @@ void pst_fetch__note_local(pst_shard *shard, pst_partition *partition);
 void pst_fetch__round_end(pst_shard *shard);
 /* An appender on any thread puts `partition` on the list of news of reactor `index`. */
 void pst_fetch__note_remote(pst_broker *broker, int index, pst_partition *partition);
+/* (reactor) The broker stops: parked fetches are answered with what there is, and from now on none
+ * waits. */
+void pst_fetch__answer_parked(pst_shard *shard);
 /* (reactor) The connection died: parked fetches of it are dropped. */
 void pst_fetch__conn_closed(pst_shard *shard, pst_conn *conn);
 
@@ -201,7 +222,8 @@ struct pst_broker {
     int shard_count;
     PST_SHARED _Atomic(const pst_image *)
         image;                         /* release by the control thread, acquire by readers */
-    struct pst_image_retired *retired; /* control thread */
+    struct pst_image_retired *retired; /* under control_lock */
+    PST_SHARED atomic_bool has_retired; /* written under control_lock; a hint to look there */
     struct pst_fetch_sessions *fetch_sessions;
     pthread_mutex_t offload_lock; /* the offload queues of all partitions (short, rare) */
     pthread_cond_t offload_done; /* with offload_lock: an entry of the control plane was appended, a
@@ -231,9 +253,6 @@ void pst_image__publish(pst_broker *broker, const pst_image *image);
 /* Frees what every reactor has left behind; `force` when no reactor runs any more. (control_lock)
  */
 void pst_image__reclaim(pst_broker *broker, bool force);
-/* Waits shortly (at most about a millisecond) for the reactors to leave retired images, then
- * reclaims. */
-void pst_image__reclaim_soon(pst_broker *broker);
 /* A new image with these topics (each gains one reference) and this cluster. `topics` is sorted in
  * place. NULL when out of memory. */
 struct pst_cluster;

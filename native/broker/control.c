@@ -89,7 +89,9 @@ void pst_broker__to_control(pst_shard *shard, pst_request *request) {
         .api_key = request->api_key,
         .api_version = request->api_version,
     };
-    if (conn == NULL || pst_conn_take_frame(exchange, &up.frame) < 0) {
+    up.frame = request->frame;
+    if (conn == NULL || (up.frame == NULL && pst_conn_take_frame(exchange, &up.frame) < 0)) {
+        pst_frame_release(up.frame);
         pst_exchange_close_connection(exchange);
         return;
     }
@@ -116,7 +118,17 @@ void pst_broker__to_control(pst_shard *shard, pst_request *request) {
     }
 }
 
+static void reclaim_retired(pst_broker *broker) {
+    /* A call that holds the lock reclaims itself, or the next one does. */
+    if (atomic_load_explicit(&broker->has_retired, memory_order_relaxed) &&
+        pthread_mutex_trylock(&broker->control_lock) == 0) {
+        pst_image__reclaim(broker, false);
+        pthread_mutex_unlock(&broker->control_lock);
+    }
+}
+
 void pst_broker_control_drained(pst_broker *broker) {
+    reclaim_retired(broker);
     pst_broker__fence();
     int count = atomic_load_explicit(&broker->attached, memory_order_acquire);
     for (int i = 0; i < count; i++) {

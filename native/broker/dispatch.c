@@ -56,9 +56,6 @@ int pst_broker__parse_header(uint8_t *data, size_t size, pst_request *request_ou
 }
 
 void pst_broker__serve(pst_shard *shard, pst_request *request) {
-    if (request->api_key != PST_API_PRODUCE) {
-        pst_produce__settle(shard, pst_exchange_conn(request->exchange));
-    }
     switch (request->api_key) {
         case PST_API_PRODUCE:
             pst_broker__produce(shard, request);
@@ -84,6 +81,37 @@ void pst_broker__serve(pst_shard *shard, pst_request *request) {
     }
 }
 
+/* Whether the request can see or undo what an earlier Produce of its connection does. */
+static bool meets_appends(const pst_request *request, const pst_api *api) {
+    switch (request->api_key) {
+        case PST_API_FETCH:
+        case PST_API_LIST_OFFSETS:
+        case PST_API_OFFSET_FOR_LEADER_EPOCH:
+            return true;
+        default:
+            return api->barrier;
+    }
+}
+
+static void run(pst_shard *shard, pst_request *request, const pst_api *api) {
+    if (api->where == PST_API_REACTOR) {
+        pst_broker__serve(shard, request);
+        pst_frame_release(request->frame);
+    } else {
+        pst_broker__to_control(shard, request);
+    }
+}
+
+void pst_broker__serve_frame(pst_shard *shard, pst_exchange *exchange, pst_frame *frame) {
+    pst_request request;
+    const pst_api *api = NULL;
+    int rc = parse_header(frame->data, frame->size, &request, &api);
+    PST_ASSERT(rc == 0); /* the same bytes were parsed before they were held back */
+    request.exchange = exchange;
+    request.frame = frame;
+    run(shard, &request, api);
+}
+
 static void on_frame(void *context, pst_reactor *reactor, pst_conn *conn, pst_exchange *exchange,
                      uint8_t *data, size_t size) {
     pst_broker *broker = context;
@@ -97,11 +125,13 @@ static void on_frame(void *context, pst_reactor *reactor, pst_conn *conn, pst_ex
         pst_broker__api_versions_unsupported(&request);
     } else if (rc < 0) {
         pst_exchange_close_connection(exchange);
-    } else if (api->where == PST_API_REACTOR) {
-        pst_broker__serve(shard, &request);
+    } else if (request.api_key == PST_API_PRODUCE) {
+        pst_broker__produce(shard, &request);
     } else {
         pst_produce__settle(shard, conn);
-        pst_broker__to_control(shard, &request);
+        if (!meets_appends(&request, api) || !pst_conn_order__hold_back(&request)) {
+            run(shard, &request, api);
+        }
     }
 }
 
@@ -134,6 +164,14 @@ static void on_conn_closed(void *context, pst_reactor *reactor, pst_conn *conn) 
     if (shard != NULL) {
         pst_fetch__conn_closed(shard, conn);
     }
+    pst_conn_order__closed(conn);
+}
+
+static void on_stopping(void *context, pst_reactor *reactor) {
+    pst_shard *shard = shard_of(context, reactor);
+    if (shard != NULL) {
+        pst_fetch__answer_parked(shard);
+    }
 }
 
 void pst_broker_handler(pst_broker *broker, pst_net_handler *handler_out) {
@@ -142,6 +180,7 @@ void pst_broker_handler(pst_broker *broker, pst_net_handler *handler_out) {
         .on_round_begin = on_round_begin,
         .on_round_end = on_round_end,
         .on_conn_closed = on_conn_closed,
+        .on_stopping = on_stopping,
         .context = broker,
     };
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "base/hash.h"
 #include "broker/fetch_private.h"
 #include "wire/batch.h"
 #include "wire/error_codes.h"
@@ -287,6 +288,86 @@ static int parse(pst_fetch_op *op, pst_reader *r, int64_t broker_max_bytes) {
     return pst_reader_finish(r);
 }
 
+/* ---- partitions named twice ---- */
+
+static bool same_topic(const pst_fetch_op *op, int32_t a, int32_t b) {
+    const pst_fetch_topic *x = &op->topics[a];
+    const pst_fetch_topic *y = &op->topics[b];
+    return a == b ||
+           (pst_uuid_eq(&x->id, &y->id) &&
+            pst_slice_eq(pst_fetch__topic_name(op, x), pst_fetch__topic_name(op, y)));
+}
+
+static uint64_t part_hash(const pst_fetch_op *op, const pst_fetch_part *part, uint64_t seed) {
+    const pst_fetch_topic *topic = &op->topics[part->topic];
+    pst_slice name = pst_fetch__topic_name(op, topic);
+    uint64_t hash = name.size > 0 ? pst_hash_bytes(name.data, name.size, seed)
+                                  : pst_hash_bytes(topic->id.bytes, sizeof topic->id.bytes, seed);
+    return pst_hash_u64((uint64_t)(uint32_t)part->index, hash);
+}
+
+static bool one_topic_ascending(const pst_fetch_op *op) {
+    for (int32_t i = 1; i < op->part_count; i++) {
+        if (op->parts[i].topic != op->parts[0].topic ||
+            op->parts[i].index <= op->parts[i - 1].index) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int reserve_seen(struct pst_fetch_shard *fs, size_t wanted) {
+    if (wanted <= fs->seen_size) {
+        return 0;
+    }
+    size_t size = fs->seen_size == 0 ? 64 : fs->seen_size;
+    while (size < wanted) {
+        size *= 2;
+    }
+    int32_t *seen = realloc(fs->seen, size * sizeof *seen);
+    if (seen == NULL) {
+        return -PST_ENOMEM;
+    }
+    fs->seen = seen;
+    fs->seen_size = size;
+    return 0;
+}
+
+/* Kafka keeps requests in a map: a partition named twice is answered once, in its first place, as
+ * it was asked last. */
+static int merge_duplicates(pst_fetch_op *op) {
+    struct pst_fetch_shard *fs = op->shard->fetch;
+    if (op->part_count < 2 || one_topic_ascending(op)) {
+        return 0;
+    }
+    size_t size = 4;
+    while (size < (size_t)op->part_count * 2) {
+        size *= 2;
+    }
+    PST_TRY(reserve_seen(fs, size));
+    memset(fs->seen, 0xff, size * sizeof *fs->seen);
+    int32_t kept = 0;
+    for (int32_t i = 0; i < op->part_count; i++) {
+        pst_fetch_part *part = &op->parts[i];
+        size_t at = (size_t)part_hash(op, part, fs->seed) & (size - 1);
+        while (fs->seen[at] >= 0 &&
+               (op->parts[fs->seen[at]].index != part->index ||
+                !same_topic(op, op->parts[fs->seen[at]].topic, part->topic))) {
+            at = (at + 1) & (size - 1);
+        }
+        if (fs->seen[at] >= 0) {
+            int32_t topic = op->parts[fs->seen[at]].topic;
+            op->parts[fs->seen[at]] = *part;
+            op->parts[fs->seen[at]].topic = topic;
+        } else {
+            fs->seen[at] = kept;
+            op->parts[kept++] = *part;
+        }
+    }
+    op->part_count = kept;
+    return 0;
+}
+
 /* ---- resolving ---- */
 
 static void unresolved(pst_fetch_part *part, int16_t error) {
@@ -372,18 +453,15 @@ static int16_t check_partition(const pst_fetch_op *op, const pst_fetch_part *par
 /* KIP-595: does the client's last epoch end before its offset? Returns an error code or 0. */
 static int16_t check_divergence(pst_fetch_part *part, const pst_log_offsets *offsets) {
     pst_partition *partition = part->partition;
-    int32_t epoch = partition->leader_epoch;
-    int64_t end = offsets->log_end;
+    int32_t epoch;
+    int64_t end;
     part->diverging_epoch = -1;
     if (part->last_fetched_epoch < 0) {
         return 0;
     }
-    if (part->last_fetched_epoch != epoch) {
-        int rc =
-            pst_log_end_offset_for_epoch(partition->log, part->last_fetched_epoch, &epoch, &end);
-        if (rc < 0) {
-            return pst_broker__kafka_error(rc);
-        }
+    int rc = pst_partition__end_of_epoch(partition, part->last_fetched_epoch, &epoch, &end);
+    if (rc < 0) {
+        return pst_broker__kafka_error(rc);
     }
     if (epoch < 0 || end < 0 || part->offset < offsets->log_start) {
         return PST_KAFKA_OFFSET_OUT_OF_RANGE;
@@ -634,6 +712,9 @@ void pst_broker__fetch(pst_shard *shard, pst_request *request) {
     op->correlation_id = request->correlation_id;
     op->flexible = request->flexible;
     int rc = parse(op, &request->body, shard->broker->settings.fetch_max_bytes);
+    if (rc == 0) {
+        rc = merge_duplicates(op);
+    }
     if (rc < 0) {
         pst_exchange_close_connection(request->exchange);
         pst_fetch__op_release(op);

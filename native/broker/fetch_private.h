@@ -169,10 +169,13 @@ struct pst_fetch_shard {
     pst_fetch_watch *free_watches;
     uint64_t seed;
     uint8_t *scratch;
+    int32_t *seen; /* the partitions of the request in hand, by hash; grows and stays */
+    size_t seen_size;
     pst_fetch_news local; /* this reactor's own appends of the round */
     pst_fetch_news taken; /* swapped with `remote` while it is worked off */
     pst_note wake;
     bool local_overflow;
+    bool stopping; /* nothing parks any more */
 
     pthread_mutex_t news_lock;
     pst_fetch_news remote; /* under news_lock */

@@ -171,7 +171,7 @@ static bool all_still_wait(pst_fetch_op *op) {
 
 void pst_fetch__park(pst_fetch_op *op) {
     struct pst_fetch_shard *fs = op->shard->fetch;
-    if (fs->parked_parts > PST_FETCH_PARKED_PARTITIONS_MAX - op->part_count) {
+    if (fs->stopping || fs->parked_parts > PST_FETCH_PARKED_PARTITIONS_MAX - op->part_count) {
         pst_fetch__execute(op, false);
         return;
     }
@@ -327,6 +327,11 @@ void pst_fetch__round_end(pst_shard *shard) {
     work_off(fs, &fs->local, overflow);
 }
 
+void pst_fetch__answer_parked(pst_shard *shard) {
+    shard->fetch->stopping = true;
+    answer_ready(&shard->fetch->parked);
+}
+
 /* ---- cold reads ---- */
 
 static void cold_done(pst_note *note, pst_reactor *reactor) {
@@ -470,6 +475,7 @@ void pst_fetch__destroy(pst_shard *shard) {
     free(fs->taken.items);
     free(fs->buckets);
     free(fs->scratch);
+    free(fs->seen);
     free(fs->sessions);
     pthread_mutex_destroy(&fs->news_lock);
     free(fs);

@@ -7,9 +7,9 @@
  * (1) A reactor uses an image, and every topic reached through it, only inside one round.
  * (2) An image is retired after its successor was stored. It is freed when each reactor was seen
  * outside a round (even epoch) or in another round than at retirement, and no I/O job of this room
- * is inside a log. */
+ * is inside a log. Nobody waits for that: it is looked at when the next image is published, when the
+ * control plane has emptied its ring, and before each round of retention. */
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/hash.h"
 #include "broker/broker_private.h"
@@ -285,6 +285,7 @@ int pst_image__init(pst_broker *broker) {
 void pst_image__publish(pst_broker *broker, const pst_image *image) {
     struct pst_image_retired *retired = calloc(1, sizeof *retired);
     const pst_image *old = atomic_exchange_explicit(&broker->image, image, memory_order_seq_cst);
+    pst_image__reclaim(broker, false);
     if (retired == NULL) {
         return; /* Without a place to remember it the old image must stay forever: reactors may be
                    inside. */
@@ -299,6 +300,7 @@ void pst_image__publish(pst_broker *broker, const pst_image *image) {
     }
     retired->next = broker->retired;
     broker->retired = retired;
+    atomic_store_explicit(&broker->has_retired, true, memory_order_relaxed);
 }
 
 static bool is_free(pst_broker *broker, struct pst_image_retired *retired) {
@@ -328,13 +330,5 @@ void pst_image__reclaim(pst_broker *broker, bool force) {
         pst_image__destroy((pst_image *)(uintptr_t)retired->image);
         free(retired);
     }
-}
-
-void pst_image__reclaim_soon(pst_broker *broker) {
-    const struct timespec pause = {.tv_nsec = 50 * 1000};
-    pst_image__reclaim(broker, false);
-    for (int i = 0; i < 10 && broker->retired != NULL; i++) {
-        nanosleep(&pause, NULL);
-        pst_image__reclaim(broker, false);
-    }
+    atomic_store_explicit(&broker->has_retired, broker->retired != NULL, memory_order_relaxed);
 }

@@ -73,18 +73,7 @@ static int16_t look_up(const pst_topic *topic, int32_t index, int32_t current_ep
         return current_epoch < partition->leader_epoch ? PST_KAFKA_FENCED_LEADER_EPOCH
                                                        : PST_KAFKA_UNKNOWN_LEADER_EPOCH;
     }
-    if (asked == partition->leader_epoch) {
-        pst_log_offsets
-            offsets; /* the leader's own epoch ends where the log does, also while it is empty */
-        pst_log_get_offsets(partition->log, &offsets);
-        *epoch_out = asked;
-        *end_out = offsets.log_end;
-        return 0;
-    }
-    if (asked < 0 || asked > partition->leader_epoch) {
-        return 0;
-    }
-    int rc = pst_log_end_offset_for_epoch(partition->log, asked, epoch_out, end_out);
+    int rc = pst_partition__end_of_epoch(partition, asked, epoch_out, end_out);
     return rc < 0 ? pst_broker__kafka_error(rc) : 0;
 }
 

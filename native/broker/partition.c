@@ -71,6 +71,29 @@ void pst_partition__wake(pst_broker *broker, pst_partition *partition, pst_shard
     }
 }
 
+int pst_partition__end_of_epoch(const pst_partition *partition, int32_t epoch, int32_t *epoch_out,
+                                int64_t *end_out) {
+    *epoch_out = -1;
+    *end_out = -1;
+    if (epoch == -1 || epoch > partition->leader_epoch) {
+        return 0;
+    }
+    pst_log_offsets offsets;
+    pst_log_get_offsets(partition->log, &offsets);
+    if (epoch == partition->leader_epoch) {
+        *epoch_out = epoch;
+        *end_out = offsets.log_end;
+        return 0;
+    }
+    PST_TRY(pst_log_end_offset_for_epoch(partition->log, epoch, epoch_out, end_out));
+    if (*epoch_out == -1) { /* behind the last one that has records */
+        int32_t latest = pst_log_epoch_at(partition->log, offsets.log_end);
+        *epoch_out = latest >= 0 ? latest : epoch;
+        *end_out = offsets.log_end;
+    }
+    return 0;
+}
+
 void pst_partition__appended(pst_broker *broker, pst_partition *partition, pst_shard *shard) {
     /* With durability `os` and one replica, what is in the page cache is committed. */
     pst_log_offsets offsets;

@@ -176,8 +176,11 @@ static void run_finished(pst_note *note, pst_reactor *reactor) {
     (void)reactor;
     struct detached *detached = PST_CONTAINER_OF(note, struct detached, note);
     pst_list_remove(&detached->link);
-    pst_produce__respond(detached->shard, &detached->op, detached->parts);
+    pst_shard *shard = detached->shard;
+    pst_conn *conn = pst_exchange_conn(detached->op.exchange);
+    pst_produce__respond(shard, &detached->op, detached->parts);
     free_detached(detached);
+    pst_conn_order__end(shard, conn);
 }
 
 static void part_done(pst_produce_part *part) {
@@ -197,7 +200,9 @@ static void detach(pst_shard *shard, const pst_produce_op *op, int32_t offloaded
     size_t parts_size = (size_t)op->part_count * sizeof(pst_produce_part);
     struct detached *detached = malloc(sizeof *detached + parts_size);
     pst_frame *frame = NULL;
-    if (detached == NULL || pst_conn_take_frame(op->exchange, &frame) < 0) {
+    if (detached == NULL || pst_conn_take_frame(op->exchange, &frame) < 0 ||
+        pst_conn_order__begin(pst_exchange_conn(op->exchange)) < 0) {
+        pst_frame_release(frame);
         free(detached);
         pst_exchange_close_connection(op->exchange);
         for (int32_t i = 0; i < op->part_count; i++) {

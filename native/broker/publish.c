@@ -30,7 +30,6 @@ int pst_broker_publish_cluster(pst_broker *broker, const pst_cluster_spec *spec)
     }
     if (image != NULL) {
         pst_image__publish(broker, image);
-        pst_image__reclaim_soon(broker);
     }
     pthread_mutex_unlock(&broker->control_lock);
     pst_cluster__unref(cluster);
@@ -263,7 +262,7 @@ int pst_broker_publish_topics(pst_broker *broker, const pst_topic_spec *topics, 
     free(publication.topics);
     free(publication.opens);
     free(publication.deletes);
-    pst_image__reclaim_soon(broker);
+    pst_image__reclaim(broker, false);
     pthread_mutex_unlock(&broker->control_lock);
     return rc;
 }

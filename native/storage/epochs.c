@@ -75,7 +75,7 @@ void pst_storage__epochs_end_offset(const pst_storage__epochs *epochs, int32_t e
     *epoch_out = -1;
     *end_out = -1;
     int32_t latest = pst_storage__epochs_latest(epochs);
-    if (epoch < 0 || epochs->count == 0 || epoch > latest) {
+    if (epoch == -1 || epochs->count == 0 || epoch > latest) {
         return;
     }
     if (epoch == latest) {

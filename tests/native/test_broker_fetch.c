@@ -417,6 +417,61 @@ static void test_no_wakeup_is_lost(fixture *fx) {
     }
 }
 
+static void test_a_partition_named_twice_is_answered_once_as_asked_last(fixture *fx) {
+    fx_publish(fx, "twice", 40, 2, 0);
+    fx_publish(fx, "other", 41, 2, 0);
+    size_t size = fx_append(fx, 40, 0, 1, 100, 1000);
+    fx_append(fx, 40, 0, 1, 100, 1000);
+    fx_append(fx, 40, 1, 1, 100, 1000);
+    int fd = test_connect(fx->net);
+    for (int16_t v = 12; v <= 13; v++) {
+        for (int32_t epoch = -1; epoch <= 0; epoch++) { /* without a session, and for a new one */
+            ask_part parts[] = {ASK("twice", 40, 0, 0), ASK("other", 41, 0, 0),
+                                ASK("twice", 40, 1, 0), ASK("twice", 40, 0, 1)};
+            fetch_ask ask = fetch_of(v, 4, parts);
+            ask.session_epoch = epoch;
+            fetch_got got = fetch(fd, &ask);
+            CHECK_EQ(got.count, 3);
+            CHECK_EQ(got.parts[0].index, 0);
+            CHECK_EQ(got.parts[0].size, size); /* from offset 1 */
+            CHECK_EQ(got.parts[2].index, 1);
+            CHECK_EQ(got.parts[2].size, size);
+            free(got.data);
+        }
+    }
+    close(fd);
+}
+
+/* ---- the stop ---- */
+
+static void test_a_stop_answers_parked_fetches_at_once(void) {
+    fixture fx;
+    fx_start(&fx, 2, 100, 120000);
+    fx_publish(&fx, "stop", 1, 1, 0);
+    size_t size = fx_append(&fx, 1, 0, 1, 100, 1000);
+    int fds[4];
+    for (int i = 0; i < 4; i++) {
+        ask_part part = ASK("stop", 1, 0, 0);
+        fetch_ask ask = fetch_of(13, 1, &part);
+        ask.max_wait_ms = 30000;
+        ask.min_bytes = 1 << 20;
+        fds[i] = test_connect(fx.net);
+        fetch_send(fds[i], i, &ask);
+    }
+    WAIT_UNTIL(fx_parked(&fx) == 4);
+    int64_t begin = pst_monotonic_ms();
+    pst_net_stop(fx.net, 20000);
+    CHECK(pst_monotonic_ms() - begin < 5000);
+    for (int i = 0; i < 4; i++) {
+        fetch_got got = fetch_receive(fds[i], i, 13);
+        CHECK_EQ(got.parts[0].error, 0);
+        CHECK_EQ(got.parts[0].size, size);
+        free(got.data);
+        expect_closed(fds[i]);
+    }
+    fx_stop(&fx);
+}
+
 /* ---- bad input ---- */
 
 static void test_cut_and_lying_requests_close_the_connection(fixture *fx) {
@@ -484,6 +539,8 @@ int main(void) {
     test_parked_fetches_cost_nothing(&fx);
     test_no_wakeup_is_lost(&fx);
     test_cut_and_lying_requests_close_the_connection(&fx);
+    test_a_partition_named_twice_is_answered_once_as_asked_last(&fx);
     fx_stop(&fx);
+    test_a_stop_answers_parked_fetches_at_once();
     return 0;
 }

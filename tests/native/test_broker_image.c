@@ -114,12 +114,11 @@ static void test_readers_see_whole_images_while_topics_come_and_go(test_broker *
         pthread_join(threads[i], NULL);
     }
     /* Nobody is inside an old image any more. */
-    pthread_mutex_lock(&t->broker->control_lock);
-    for (int i = 0; i < 1000 && t->broker->retired != NULL; i++) {
-        pst_image__reclaim_soon(t->broker);
+    for (int i = 0; i < 1000 && atomic_load(&t->broker->has_retired); i++) {
+        usleep(1000);
+        pst_broker_control_drained(t->broker);
     }
-    CHECK(t->broker->retired == NULL);
-    pthread_mutex_unlock(&t->broker->control_lock);
+    CHECK(!atomic_load(&t->broker->has_retired));
     test_remove_topic(t, 1);
 }
 

@@ -234,11 +234,18 @@ static void test_ends_of_epochs(fixture *fx) {
         epoch_of(fd, v, "ends", 2, 2, 0, 2, end);
         epoch_of(fd, v, "ends", -1, 3, 0, -1, -1);
         epoch_of(fd, v, "ends", -1, -1, 0, -1, -1);
+        /* Before the first epoch, as Kafka 4.4 answers, also while the log is empty. */
+        epoch_of(fd, v, "ends", -1, -2, 0, -2, 0);
+        epoch_of(fd, v, "ends", -1, INT32_MIN, 0, INT32_MIN, 0);
+        epoch_of(fd, v, "ends", -1, 1, 0, 1, 0);
         epoch_of(fd, v, "ends", 1, 2, PST_KAFKA_FENCED_LEADER_EPOCH, -1, -1);
         epoch_of(fd, v, "ends", 3, 2, PST_KAFKA_UNKNOWN_LEADER_EPOCH, -1, -1);
         epoch_of(fd, v, "nobody", -1, 2, PST_KAFKA_UNKNOWN_TOPIC_OR_PARTITION, -1, -1);
         fx_append(fx, 5, 0, 1, 10, 1000);
     }
+    fx_publish(fx, "empty", 6, 1, 3);
+    epoch_of(fd, 4, "empty", -1, 0, 0, 0, 0);
+    epoch_of(fd, 4, "empty", -1, -2, 0, -2, 0);
     close(fd);
 }
 

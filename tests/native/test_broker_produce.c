@@ -543,6 +543,112 @@ static void test_pipelined_requests_keep_order_with_offloaded_appends(test_broke
     close(fd);
 }
 
+static void write_list_offsets(const char *topic, int32_t partition) {
+    pst_writer w = test_request(&out, PST_API_LIST_OFFSETS, 2, 77, "c");
+    pst_writer_i32(&w, -1);
+    pst_writer_i8(&w, 0);
+    pst_writer_i32(&w, 1);
+    pst_writer_string(&w, pst_slice_str(topic));
+    pst_writer_i32(&w, 1);
+    pst_writer_i32(&w, partition);
+    pst_writer_i64(&w, -1);
+    CHECK(pst_writer_ok(&w));
+}
+
+static int64_t receive_list_offsets(int fd, int32_t partition) {
+    CHECK(test_response(fd, &in));
+    pst_reader r = test_body(&in, PST_API_LIST_OFFSETS, 2, 77);
+    CHECK_EQ(pst_reader_i32(&r), 0);
+    CHECK_EQ(pst_reader_i32(&r), 1);
+    (void)pst_reader_string(&r);
+    CHECK_EQ(pst_reader_i32(&r), 1);
+    CHECK_EQ(pst_reader_i32(&r), partition);
+    CHECK_EQ(pst_reader_i16(&r), 0);
+    (void)pst_reader_i64(&r);
+    int64_t offset = pst_reader_i64(&r);
+    CHECK_EQ(pst_reader_finish(&r), 0);
+    return offset;
+}
+
+static void add_frame(pst_byte_buffer *packet) {
+    uint32_t size = htobe32((uint32_t)out.size);
+    CHECK_EQ(pst_byte_buffer_append(packet, &size, sizeof size), 0);
+    CHECK_EQ(pst_byte_buffer_append(packet, out.data, out.size), 0);
+}
+
+/* Appends that leave the reactor (the first of a log; a codec of the topic) and a request that
+ * meets them, in one packet and without waiting: the later one sees the earlier one. */
+static void test_reads_see_offloaded_appends_of_their_connection(test_broker *t) {
+    enum { PARTS = 12, ROUNDS = 3 };
+    pst_log_config config = test_config();
+    config.compression_type = PST_CODEC_GZIP;
+    config.compression_level = -1;
+    test_publish_topic(t, "fresh", 60, PARTS, &config, false);
+    int fd = test_connect(t->net);
+    pst_byte_buffer batch = {0};
+    pst_byte_buffer packet = {0};
+    produce_head h = head(13);
+    h.acks = 0;
+    for (int32_t i = 0; i < PARTS; i++) {
+        packet.size = 0;
+        for (int round = 0; round < ROUNDS; round++) {
+            batch_spec spec = plain(50);
+            make_batch(&spec, &batch);
+            write_produce(&h, 60, i, 1, pst_byte_buffer_slice(&batch));
+            add_frame(&packet);
+            write_list_offsets("fresh", i);
+            add_frame(&packet);
+        }
+        test_send(fd, packet.data, packet.size);
+        for (int round = 0; round < ROUNDS; round++) {
+            CHECK_EQ(receive_list_offsets(fd, i), 50 * (round + 1));
+        }
+    }
+    /* A barrier of the control plane waits too; a client that leaves is forgotten. */
+    for (int round = 0; round < 2; round++) {
+        packet.size = 0;
+        write_produce(&h, 60, 0, 1, pst_byte_buffer_slice(&batch));
+        add_frame(&packet);
+        pst_writer w = test_request(&out, PST_API_DELETE_RECORDS, 0, 78, "c");
+        pst_writer_i32(&w, 0);
+        pst_writer_i32(&w, 1000);
+        add_frame(&packet);
+        write_list_offsets("fresh", 0);
+        add_frame(&packet);
+        test_send(fd, packet.data, packet.size);
+        pst_control_request up = test_take_up(t);
+        CHECK_EQ(up.api_key, PST_API_DELETE_RECORDS);
+        pst_uuid id = test_uuid(60);
+        pst_log_offsets offsets;
+        CHECK_EQ(pst_broker_get_offsets(t->broker, &id, 0, &offsets), 0);
+        CHECK_EQ(offsets.log_end, 50 * (ROUNDS + round + 1));
+        pst_frame_release(up.frame);
+        uint8_t *answer = calloc(1, 12);
+        answer[3] = 78;
+        pst_broker_respond(t->broker, up.token, answer, 12);
+        CHECK(test_response(fd, &in));
+        CHECK_EQ(receive_list_offsets(fd, 0), 50 * (ROUNDS + round + 1));
+    }
+    for (int round = 0; round < 20; round++) {
+        int leaver = test_connect(t->net);
+        packet.size = 0;
+        for (int i = 0; i < 3; i++) {
+            write_produce(&h, 60, 1, 1, pst_byte_buffer_slice(&batch));
+            add_frame(&packet);
+        }
+        write_list_offsets("fresh", 1);
+        add_frame(&packet);
+        test_send(leaver, packet.data, packet.size);
+        struct linger hard = {.l_onoff = 1};
+        setsockopt(leaver, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+        usleep((useconds_t)round * 50);
+        close(leaver);
+    }
+    pst_byte_buffer_fini(&packet);
+    pst_byte_buffer_fini(&batch);
+    close(fd);
+}
+
 /* Owner: its thread. */
 typedef struct {
     test_broker *t;
@@ -761,6 +867,7 @@ int main(void) {
     test_topic_codec_rewrites_and_keeps_offsets(&t);
     test_timestamp_rules_of_topics(&t);
     test_pipelined_requests_keep_order_with_offloaded_appends(&t);
+    test_reads_see_offloaded_appends_of_their_connection(&t);
     test_producers_on_all_reactors_keep_their_sequences(&t);
     test_cut_requests_close_the_connection(&t);
     test_small_segments_roll_under_pipelining(&t);
