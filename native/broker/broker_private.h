@@ -115,7 +115,8 @@ typedef struct {
     uint8_t *data;       /* the whole frame, writable */
     size_t size;
     bool redispatched; /* comes back from the control plane: never goes up again */
-    pst_frame *frame;  /* holds the bytes of a request that was held back; else NULL: the round does */
+    pst_frame
+        *frame; /* holds the bytes of a request that was held back; else NULL: the round does */
 } pst_request;
 
 /* Parses the request header of `data`; 0 or a negative code (the connection is then closed). */
@@ -138,7 +139,8 @@ void pst_broker__to_control(pst_shard *shard, pst_request *request);
 void pst_broker__serve_frame(pst_shard *shard, pst_exchange *exchange, pst_frame *frame);
 
 /* ---- conn_order.c: a request waits for the appends of its connection that are off the reactor */
-/* One more produce request of `conn` (NULL: dead, nothing to do) leaves the reactor; -PST_ENOMEM. */
+/* One more produce request of `conn` (NULL: dead, nothing to do) leaves the reactor; -PST_ENOMEM.
+ */
 int pst_conn_order__begin(pst_conn *conn);
 /* It has been answered; the last one lets the waiting request go. */
 void pst_conn_order__end(pst_shard *shard, pst_conn *conn);
@@ -221,8 +223,8 @@ struct pst_broker {
     pst_shard shards[PST_BROKER_REACTORS_MAX];
     int shard_count;
     PST_SHARED _Atomic(const pst_image *)
-        image;                         /* release by the control thread, acquire by readers */
-    struct pst_image_retired *retired; /* under control_lock */
+        image;                          /* release by the control thread, acquire by readers */
+    struct pst_image_retired *retired;  /* under control_lock */
     PST_SHARED atomic_bool has_retired; /* written under control_lock; a hint to look there */
     struct pst_fetch_sessions *fetch_sessions;
     pthread_mutex_t offload_lock; /* the offload queues of all partitions (short, rare) */

@@ -5,14 +5,15 @@
  * of its connection that left the reactor, whatever their partition. Produce never waits here: the
  * queues of the partitions keep its order. A connection without such appends costs one comparison.
  *
- * The waiting request is the last one delivered: its connection is held until it has been served. */
+ * The waiting request is the last one delivered: its connection is held until it has been served.
+ */
 #include <stdlib.h>
 
 #include "broker/broker_private.h"
 
 /* The context of a connection that once had an append off the reactor. Owner: its reactor. */
 struct conn_order {
-    int32_t detached; /* produce requests off the reactor */
+    int32_t detached;       /* produce requests off the reactor */
     pst_exchange *exchange; /* of the request that waits for them, or NULL */
     pst_frame *frame;
 };

@@ -293,9 +293,8 @@ static int parse(pst_fetch_op *op, pst_reader *r, int64_t broker_max_bytes) {
 static bool same_topic(const pst_fetch_op *op, int32_t a, int32_t b) {
     const pst_fetch_topic *x = &op->topics[a];
     const pst_fetch_topic *y = &op->topics[b];
-    return a == b ||
-           (pst_uuid_eq(&x->id, &y->id) &&
-            pst_slice_eq(pst_fetch__topic_name(op, x), pst_fetch__topic_name(op, y)));
+    return a == b || (pst_uuid_eq(&x->id, &y->id) &&
+                      pst_slice_eq(pst_fetch__topic_name(op, x), pst_fetch__topic_name(op, y)));
 }
 
 static uint64_t part_hash(const pst_fetch_op *op, const pst_fetch_part *part, uint64_t seed) {
@@ -350,9 +349,8 @@ static int merge_duplicates(pst_fetch_op *op) {
     for (int32_t i = 0; i < op->part_count; i++) {
         pst_fetch_part *part = &op->parts[i];
         size_t at = (size_t)part_hash(op, part, fs->seed) & (size - 1);
-        while (fs->seen[at] >= 0 &&
-               (op->parts[fs->seen[at]].index != part->index ||
-                !same_topic(op, op->parts[fs->seen[at]].topic, part->topic))) {
+        while (fs->seen[at] >= 0 && (op->parts[fs->seen[at]].index != part->index ||
+                                     !same_topic(op, op->parts[fs->seen[at]].topic, part->topic))) {
             at = (at + 1) & (size - 1);
         }
         if (fs->seen[at] >= 0) {

@@ -66,8 +66,8 @@ int pst_broker_offsets_get(pst_broker_offsets *table, const char *group, size_t 
 /* Without allocating, for reactors: the metadata's bytes are copied into `metadata` (`capacity`
  * bytes). -PST_ENOENT; -PST_ELIMIT when they do not fit (*metadata_size_out is their size). */
 int pst_broker_offsets_read(pst_broker_offsets *table, const char *group, size_t group_size,
-                            const char *topic, size_t topic_size, int32_t partition,
-                            char *metadata, size_t capacity, pst_broker_offset *value_out,
+                            const char *topic, size_t topic_size, int32_t partition, char *metadata,
+                            size_t capacity, pst_broker_offset *value_out,
                             size_t *metadata_size_out);
 
 /* 0, or -PST_ENOENT when there is none. */

@@ -7,8 +7,8 @@
  * (1) A reactor uses an image, and every topic reached through it, only inside one round.
  * (2) An image is retired after its successor was stored. It is freed when each reactor was seen
  * outside a round (even epoch) or in another round than at retirement, and no I/O job of this room
- * is inside a log. Nobody waits for that: it is looked at when the next image is published, when the
- * control plane has emptied its ring, and before each round of retention. */
+ * is inside a log. Nobody waits for that: it is looked at when the next image is published, when
+ * the control plane has emptied its ring, and before each round of retention. */
 #include <stdlib.h>
 
 #include "base/hash.h"

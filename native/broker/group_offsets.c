@@ -1,13 +1,9 @@
-/* broker/group_tables.c - the tables behind group_tables.h.
+/* broker/group_offsets.c - the table of committed offsets of group_tables.h.
  *
- * Owner: each table's mutex. Layer: broker. Deliberately without shards: the lock is held for a
+ * Owner: the table's mutex. Layer: broker. Deliberately without shards: the lock is held for a
  * few hundred nanoseconds, and a group's requests meet at one coordinator anyway.
  *
- * Offsets: a hash of groups, in each a hash of topics, in each an array sorted by partition.
- * Members: a hash, and a binary heap on `queued`, the deadline the heap believes in. A touch
- * changes only `deadline`, so heartbeats never move the heap; queued <= deadline always holds. */
-#include "broker/group_tables.h"
-
+ * A hash of groups, in each a hash of topics, in each an array sorted by partition. */
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -16,97 +12,8 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/hash.h"
-
-/* Owner: the table that holds it. First member of everything that is found by name. */
-typedef struct named {
-    uint64_t hash;
-    const char *name;
-    size_t size;
-} named;
-
-/* Owner: the table it is part of. Open addressing, linear probes, at most 3/4 full. */
-typedef struct name_table {
-    named **slots;
-    size_t capacity; /* 0 or a power of two */
-    size_t used;
-} name_table;
-
-static named *table_find(const name_table *t, uint64_t hash, const char *name, size_t size) {
-    if (t->used == 0) {
-        return NULL;
-    }
-    size_t mask = t->capacity - 1;
-    for (size_t at = (size_t)hash & mask; t->slots[at] != NULL; at = (at + 1) & mask) {
-        named *item = t->slots[at];
-        if (item->hash == hash && item->size == size &&
-            (size == 0 || memcmp(item->name, name, size) == 0)) {
-            return item;
-        }
-    }
-    return NULL;
-}
-
-static void table_place(named **slots, size_t capacity, named *item) {
-    size_t mask = capacity - 1;
-    size_t at = (size_t)item->hash & mask;
-    while (slots[at] != NULL) {
-        at = (at + 1) & mask;
-    }
-    slots[at] = item;
-}
-
-/* Makes room for one more. */
-static int table_reserve(name_table *t) {
-    if (t->used < t->capacity - t->capacity / 4) {
-        return 0;
-    }
-    size_t capacity = t->capacity == 0 ? 4 : t->capacity * 2;
-    named **slots = calloc(capacity, sizeof *slots);
-    if (slots == NULL) {
-        return -PST_ENOMEM;
-    }
-    for (size_t i = 0; i < t->capacity; i++) {
-        if (t->slots[i] != NULL) {
-            table_place(slots, capacity, t->slots[i]);
-        }
-    }
-    free(t->slots);
-    t->slots = slots;
-    t->capacity = capacity;
-    return 0;
-}
-
-/* Room was reserved. */
-static void table_insert(name_table *t, named *item) {
-    table_place(t->slots, t->capacity, item);
-    t->used++;
-}
-
-/* Closes the gap by moving back what probed past it, so that no tombstones pile up. */
-static void table_erase(name_table *t, const named *item) {
-    size_t mask = t->capacity - 1;
-    size_t hole = (size_t)item->hash & mask;
-    while (t->slots[hole] != item) {
-        PST_ASSERT(t->slots[hole] != NULL);
-        hole = (hole + 1) & mask;
-    }
-    for (size_t at = (hole + 1) & mask; t->slots[at] != NULL; at = (at + 1) & mask) {
-        size_t home = (size_t)t->slots[at]->hash & mask;
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            t->slots[hole] = t->slots[at];
-            hole = at;
-        }
-    }
-    t->slots[hole] = NULL;
-    t->used--;
-    if (t->used == 0) {
-        free(t->slots);
-        t->slots = NULL;
-        t->capacity = 0;
-    }
-}
-
-/* ---- committed offsets ---------------------------------------------------------------------- */
+#include "broker/group_tables.h"
+#include "broker/name_table.h"
 
 /* Owner: the table's mutex. */
 typedef struct entry {
@@ -117,7 +24,7 @@ typedef struct entry {
 
 /* Owner: the table's mutex. Its name follows it in the same allocation. */
 typedef struct topic_node {
-    named named;
+    pst_named named;
     struct topic_node *next; /* in order of first commit */
     entry *entries;          /* ascending by partition */
     size_t count;
@@ -126,8 +33,8 @@ typedef struct topic_node {
 
 /* Owner: the table's mutex. Its name follows it in the same allocation. */
 typedef struct group_node {
-    named named;
-    name_table topics;
+    pst_named named;
+    pst_name_table topics;
     topic_node *first;
     topic_node *last;
     size_t offsets;
@@ -137,7 +44,7 @@ typedef struct group_node {
 struct pst_broker_offsets {
     pthread_mutex_t lock;
     pst_broker_offsets_limits limits;
-    name_table groups;
+    pst_name_table groups;
     size_t offsets;
     size_t bytes;
 };
@@ -217,13 +124,13 @@ void pst_broker_offsets_destroy(pst_broker_offsets *table) {
 
 static group_node *find_group(pst_broker_offsets *table, const char *name, size_t size) {
     uint64_t hash = pst_hash_bytes(name, size, table->limits.seed);
-    return (group_node *)table_find(&table->groups, hash, name, size);
+    return (group_node *)pst_name_table__find(&table->groups, hash, name, size);
 }
 
 static topic_node *find_topic(pst_broker_offsets *table, group_node *group, const char *name,
                               size_t size) {
     uint64_t hash = pst_hash_bytes(name, size, table->limits.seed);
-    return (topic_node *)table_find(&group->topics, hash, name, size);
+    return (topic_node *)pst_name_table__find(&group->topics, hash, name, size);
 }
 
 /* Where `partition` is, or belongs. */
@@ -261,7 +168,7 @@ static entry *find_entry(pst_broker_offsets *table, const char *group_name, size
 }
 
 static int add_group(pst_broker_offsets *table, const char *name, size_t size, group_node **out) {
-    PST_TRY(table_reserve(&table->groups));
+    PST_TRY(pst_name_table__reserve(&table->groups));
     group_node *group = calloc(1, sizeof *group + size + 1);
     if (group == NULL) {
         return -PST_ENOMEM;
@@ -271,7 +178,7 @@ static int add_group(pst_broker_offsets *table, const char *name, size_t size, g
         memcpy(copy, name, size);
     }
     group->named = (named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
-    table_insert(&table->groups, &group->named);
+    pst_name_table__insert(&table->groups, &group->named);
     table->bytes += sizeof *group + size;
     *out = group;
     return 0;
@@ -279,7 +186,7 @@ static int add_group(pst_broker_offsets *table, const char *name, size_t size, g
 
 static int add_topic(pst_broker_offsets *table, group_node *group, const char *name, size_t size,
                      topic_node **out) {
-    PST_TRY(table_reserve(&group->topics));
+    PST_TRY(pst_name_table__reserve(&group->topics));
     topic_node *topic = calloc(1, sizeof *topic + size + 1);
     if (topic == NULL) {
         return -PST_ENOMEM;
@@ -289,7 +196,7 @@ static int add_topic(pst_broker_offsets *table, group_node *group, const char *n
         memcpy(copy, name, size);
     }
     topic->named = (named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
-    table_insert(&group->topics, &topic->named);
+    pst_name_table__insert(&group->topics, &topic->named);
     if (group->last == NULL) {
         group->first = topic;
     } else {
@@ -315,7 +222,7 @@ static void unlink_topic(group_node *group, topic_node *topic) {
     if (group->last == topic) {
         group->last = before;
     }
-    table_erase(&group->topics, &topic->named);
+    pst_name_table__erase(&group->topics, &topic->named);
 }
 
 /* Takes out a topic or a group that holds nothing any more. */
@@ -325,7 +232,7 @@ static void drop_if_empty(pst_broker_offsets *table, group_node *group, topic_no
         topic_destroy(table, group, topic);
     }
     if (group->first == NULL) {
-        table_erase(&table->groups, &group->named);
+        pst_name_table__erase(&table->groups, &group->named);
         group_destroy(table, group);
     }
 }
@@ -524,7 +431,7 @@ size_t pst_broker_offsets_remove_group(pst_broker_offsets *table, const char *na
     group_node *group = find_group(table, name, size);
     if (group != NULL) {
         removed = group->offsets;
-        table_erase(&table->groups, &group->named);
+        pst_name_table__erase(&table->groups, &group->named);
         group_destroy(table, group);
     }
     pthread_mutex_unlock(&table->lock);
@@ -594,7 +501,7 @@ int pst_broker_offsets_groups(pst_broker_offsets *table, pst_broker_name **names
             char *text = (char *)(names + count);
             size_t at = 0;
             for (size_t i = 0; i < table->groups.capacity; i++) {
-                const named *item = table->groups.slots[i];
+                const pst_named *item = table->groups.slots[i];
                 if (item != NULL) {
                     names[at++] = copy_text(&text, item->name, item->size);
                 }
@@ -623,297 +530,4 @@ size_t pst_broker_offsets_bytes(pst_broker_offsets *table) {
     size_t bytes = table->bytes;
     pthread_mutex_unlock(&table->lock);
     return bytes;
-}
-
-/* ---- members -------------------------------------------------------------------------------- */
-
-/* Owner: the table's mutex. Its name (group, then member) follows it in the same allocation. */
-typedef struct member_node {
-    named named;
-    size_t group_size;
-    size_t heap_index;
-    int64_t deadline;
-    int64_t queued; /* what the heap is ordered by; never later than `deadline` */
-    int32_t generation;
-} member_node;
-
-struct pst_broker_members {
-    pthread_mutex_t lock;
-    pst_broker_members_limits limits;
-    name_table members;
-    member_node **heap;
-    size_t heap_capacity; /* its size is members.used */
-};
-
-int pst_broker_members_create(const pst_broker_members_limits *limits, pst_broker_members **out) {
-    *out = NULL;
-    pst_broker_members *table = calloc(1, sizeof *table);
-    if (table == NULL) {
-        return -PST_ENOMEM;
-    }
-    table->limits = *limits;
-    if (table->limits.max_members == 0) {
-        table->limits.max_members = 1000000;
-    }
-    if (pthread_mutex_init(&table->lock, NULL) != 0) {
-        free(table);
-        return -PST_ENOMEM;
-    }
-    *out = table;
-    return 0;
-}
-
-void pst_broker_members_destroy(pst_broker_members *table) {
-    if (table == NULL) {
-        return;
-    }
-    for (size_t i = 0; i < table->members.used; i++) {
-        free(table->heap[i]);
-    }
-    free(table->heap);
-    free(table->members.slots);
-    pthread_mutex_destroy(&table->lock);
-    free(table);
-}
-
-/* Two names as one key. The hash of the first seeds the second, so that "ab"+"c" and "a"+"bc"
- * differ; equality looks at the border too. */
-static uint64_t member_hash(const pst_broker_members *table, const char *group, size_t group_size,
-                            const char *member, size_t member_size) {
-    uint64_t seed = pst_hash_bytes(group, group_size, table->limits.seed);
-    return pst_hash_bytes(member, member_size, seed);
-}
-
-static member_node *find_member(const pst_broker_members *table, const char *group,
-                                size_t group_size, const char *member, size_t member_size) {
-    const name_table *t = &table->members;
-    if (t->used == 0) {
-        return NULL;
-    }
-    uint64_t hash = member_hash(table, group, group_size, member, member_size);
-    size_t mask = t->capacity - 1;
-    for (size_t at = (size_t)hash & mask; t->slots[at] != NULL; at = (at + 1) & mask) {
-        member_node *node = (member_node *)t->slots[at];
-        if (node->named.hash == hash && node->group_size == group_size &&
-            node->named.size - group_size == member_size &&
-            (group_size == 0 || memcmp(node->named.name, group, group_size) == 0) &&
-            (member_size == 0 ||
-             memcmp(node->named.name + group_size, member, member_size) == 0)) {
-            return node;
-        }
-    }
-    return NULL;
-}
-
-static void heap_set(pst_broker_members *table, size_t at, member_node *node) {
-    table->heap[at] = node;
-    node->heap_index = at;
-}
-
-static void heap_up(pst_broker_members *table, size_t at) {
-    member_node *node = table->heap[at];
-    while (at > 0) {
-        size_t parent = (at - 1) / 2;
-        if (table->heap[parent]->queued <= node->queued) {
-            break;
-        }
-        heap_set(table, at, table->heap[parent]);
-        at = parent;
-    }
-    heap_set(table, at, node);
-}
-
-static void heap_down(pst_broker_members *table, size_t at, size_t size) {
-    member_node *node = table->heap[at];
-    for (;;) {
-        size_t child = at * 2 + 1;
-        if (child >= size) {
-            break;
-        }
-        if (child + 1 < size && table->heap[child + 1]->queued < table->heap[child]->queued) {
-            child++;
-        }
-        if (table->heap[child]->queued >= node->queued) {
-            break;
-        }
-        heap_set(table, at, table->heap[child]);
-        at = child;
-    }
-    heap_set(table, at, node);
-}
-
-static void set_deadline(pst_broker_members *table, member_node *node, int64_t deadline) {
-    node->deadline = deadline;
-    if (deadline < node->queued) {
-        node->queued = deadline;
-        heap_up(table, node->heap_index);
-    }
-}
-
-static int heap_reserve(pst_broker_members *table) {
-    if (table->members.used < table->heap_capacity) {
-        return 0;
-    }
-    size_t capacity = table->heap_capacity == 0 ? 16 : table->heap_capacity * 2;
-    member_node **heap = realloc(table->heap, capacity * sizeof *heap);
-    if (heap == NULL) {
-        return -PST_ENOMEM;
-    }
-    table->heap = heap;
-    table->heap_capacity = capacity;
-    return 0;
-}
-
-static int add_member(pst_broker_members *table, const char *group, size_t group_size,
-                      const char *member, size_t member_size, member_node **out) {
-    if (table->members.used >= table->limits.max_members) {
-        return -PST_ELIMIT;
-    }
-    PST_TRY(heap_reserve(table));
-    PST_TRY(table_reserve(&table->members));
-    member_node *node = calloc(1, sizeof *node + group_size + member_size + 1);
-    if (node == NULL) {
-        return -PST_ENOMEM;
-    }
-    char *text = (char *)(node + 1);
-    node->named.name = text;
-    node->named.size = group_size + member_size;
-    node->named.hash = member_hash(table, group, group_size, member, member_size);
-    node->group_size = group_size;
-    (void)copy_text(&text, group, group_size);
-    (void)copy_text(&text, member, member_size);
-    *out = node;
-    return 0;
-}
-
-int pst_broker_members_upsert(pst_broker_members *table, const char *group, size_t group_size,
-                              const char *member, size_t member_size, int32_t generation,
-                              int64_t deadline) {
-    pthread_mutex_lock(&table->lock);
-    int rc = 0;
-    member_node *node = find_member(table, group, group_size, member, member_size);
-    if (node != NULL) {
-        node->generation = generation;
-        set_deadline(table, node, deadline);
-    } else {
-        rc = add_member(table, group, group_size, member, member_size, &node);
-        if (rc == 0) {
-            node->generation = generation;
-            node->deadline = deadline;
-            node->queued = deadline;
-            heap_set(table, table->members.used, node);
-            table_insert(&table->members, &node->named);
-            heap_up(table, node->heap_index);
-        }
-    }
-    pthread_mutex_unlock(&table->lock);
-    return rc;
-}
-
-int pst_broker_members_touch(pst_broker_members *table, const char *group, size_t group_size,
-                             const char *member, size_t member_size, int64_t deadline) {
-    pthread_mutex_lock(&table->lock);
-    member_node *node = find_member(table, group, group_size, member, member_size);
-    if (node != NULL) {
-        set_deadline(table, node, deadline);
-    }
-    pthread_mutex_unlock(&table->lock);
-    return node == NULL ? -PST_ENOENT : 0;
-}
-
-/* Out of heap and hash; the node itself stays. */
-static void detach(pst_broker_members *table, member_node *node) {
-    size_t last = table->members.used - 1;
-    size_t at = node->heap_index;
-    table_erase(&table->members, &node->named);
-    if (at != last) {
-        heap_set(table, at, table->heap[last]);
-        heap_down(table, at, last);
-        heap_up(table, at);
-    }
-}
-
-int pst_broker_members_remove(pst_broker_members *table, const char *group, size_t group_size,
-                              const char *member, size_t member_size) {
-    pthread_mutex_lock(&table->lock);
-    member_node *node = find_member(table, group, group_size, member, member_size);
-    if (node != NULL) {
-        detach(table, node);
-        free(node);
-    }
-    pthread_mutex_unlock(&table->lock);
-    return node == NULL ? -PST_ENOENT : 0;
-}
-
-/* Corrects the queue until its head is not due, or is really due. */
-static bool head_is_due(pst_broker_members *table, int64_t now) {
-    while (table->members.used > 0 && table->heap[0]->queued <= now) {
-        member_node *head = table->heap[0];
-        if (head->deadline <= now && head->queued == head->deadline) {
-            return true;
-        }
-        head->queued = head->deadline;
-        heap_down(table, 0, table->members.used);
-    }
-    return false;
-}
-
-int pst_broker_members_expired(pst_broker_members *table, int64_t now,
-                               pst_broker_member_row **rows_out, size_t *count_out) {
-    *rows_out = NULL;
-    *count_out = 0;
-    pthread_mutex_lock(&table->lock);
-    int rc = 0;
-    size_t count = 0;
-    size_t text_size = 0;
-    for (size_t i = 0; i < table->members.used; i++) {
-        if (table->heap[i]->deadline <= now) {
-            count++;
-            text_size += table->heap[i]->named.size;
-        }
-    }
-    pst_broker_member_row *rows = NULL;
-    if (count > 0) {
-        rows = malloc(count * sizeof *rows + text_size);
-        rc = rows == NULL ? -PST_ENOMEM : 0;
-    }
-    if (rc == 0) {
-        char *text = rows == NULL ? NULL : (char *)(rows + count);
-        size_t at = 0;
-        while (head_is_due(table, now)) {
-            member_node *node = table->heap[0];
-            size_t member_size = node->named.size - node->group_size;
-            rows[at].group = copy_text(&text, node->named.name, node->group_size);
-            rows[at].member =
-                copy_text(&text, node->named.name + node->group_size, member_size);
-            rows[at].deadline = node->deadline;
-            rows[at].generation = node->generation;
-            at++;
-            detach(table, node);
-            free(node);
-        }
-        PST_ASSERT(at == count);
-        *rows_out = rows;
-        *count_out = count;
-    }
-    pthread_mutex_unlock(&table->lock);
-    return rc;
-}
-
-void pst_broker_member_rows_free(pst_broker_member_row *rows) {
-    free(rows);
-}
-
-int64_t pst_broker_members_next_deadline(pst_broker_members *table) {
-    pthread_mutex_lock(&table->lock);
-    int64_t deadline = table->members.used == 0 ? -1 : table->heap[0]->queued;
-    pthread_mutex_unlock(&table->lock);
-    return deadline;
-}
-
-size_t pst_broker_members_size(pst_broker_members *table) {
-    pthread_mutex_lock(&table->lock);
-    size_t size = table->members.used;
-    pthread_mutex_unlock(&table->lock);
-    return size;
 }
