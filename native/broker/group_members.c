@@ -167,8 +167,8 @@ static int add_member(pst_broker_members *table, const char *group, size_t group
     node->named.size = group_size + member_size;
     node->named.hash = member_hash(table, group, group_size, member, member_size);
     node->group_size = group_size;
-    (void)copy_text(&text, group, group_size);
-    (void)copy_text(&text, member, member_size);
+    (void)pst_broker_name__copy(&text, group, group_size);
+    (void)pst_broker_name__copy(&text, member, member_size);
     *out = node;
     return 0;
 }
@@ -270,8 +270,9 @@ int pst_broker_members_expired(pst_broker_members *table, int64_t now,
         while (head_is_due(table, now)) {
             member_node *node = table->heap[0];
             size_t member_size = node->named.size - node->group_size;
-            rows[at].group = copy_text(&text, node->named.name, node->group_size);
-            rows[at].member = copy_text(&text, node->named.name + node->group_size, member_size);
+            rows[at].group = pst_broker_name__copy(&text, node->named.name, node->group_size);
+            rows[at].member =
+                pst_broker_name__copy(&text, node->named.name + node->group_size, member_size);
             rows[at].deadline = node->deadline;
             rows[at].generation = node->generation;
             at++;

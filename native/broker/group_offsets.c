@@ -177,7 +177,7 @@ static int add_group(pst_broker_offsets *table, const char *name, size_t size, g
     if (size > 0) {
         memcpy(copy, name, size);
     }
-    group->named = (named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
+    group->named = (pst_named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
     pst_name_table__insert(&table->groups, &group->named);
     table->bytes += sizeof *group + size;
     *out = group;
@@ -195,7 +195,7 @@ static int add_topic(pst_broker_offsets *table, group_node *group, const char *n
     if (size > 0) {
         memcpy(copy, name, size);
     }
-    topic->named = (named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
+    topic->named = (pst_named){pst_hash_bytes(name, size, table->limits.seed), copy, size};
     pst_name_table__insert(&group->topics, &topic->named);
     if (group->last == NULL) {
         group->first = topic;
@@ -342,16 +342,6 @@ int pst_broker_offsets_put(pst_broker_offsets *table, const char *group, size_t 
     return rc;
 }
 
-/* Appends `size` bytes at *text and says where they are. */
-static pst_broker_name copy_text(char **text, const char *bytes, size_t size) {
-    pst_broker_name name = {*text, size};
-    if (size > 0) {
-        memcpy(*text, bytes, size);
-    }
-    *text += size;
-    return name;
-}
-
 int pst_broker_offsets_get(pst_broker_offsets *table, const char *group_name, size_t group_size,
                            const char *topic_name, size_t topic_size, int32_t partition,
                            pst_broker_offset_row **row_out) {
@@ -368,8 +358,8 @@ int pst_broker_offsets_get(pst_broker_offsets *table, const char *group_name, si
         if (row != NULL) {
             char *text = (char *)(row + 1);
             row->value = known->value;
-            row->topic = copy_text(&text, topic_name, topic_size);
-            row->metadata = copy_text(&text, known->metadata, known->metadata_size);
+            row->topic = pst_broker_name__copy(&text, topic_name, topic_size);
+            row->metadata = pst_broker_name__copy(&text, known->metadata, known->metadata_size);
             *row_out = row;
         }
     }
@@ -447,12 +437,12 @@ static int copy_rows(const group_node *group, pst_broker_offset_row **rows_out) 
     char *text = (char *)(rows + group->offsets);
     size_t at = 0;
     for (const topic_node *topic = group->first; topic != NULL; topic = topic->next) {
-        pst_broker_name name = copy_text(&text, topic->named.name, topic->named.size);
+        pst_broker_name name = pst_broker_name__copy(&text, topic->named.name, topic->named.size);
         for (size_t i = 0; i < topic->count; i++) {
             const entry *e = &topic->entries[i];
             rows[at].value = e->value;
             rows[at].topic = name;
-            rows[at].metadata = copy_text(&text, e->metadata, e->metadata_size);
+            rows[at].metadata = pst_broker_name__copy(&text, e->metadata, e->metadata_size);
             at++;
         }
     }
@@ -503,7 +493,7 @@ int pst_broker_offsets_groups(pst_broker_offsets *table, pst_broker_name **names
             for (size_t i = 0; i < table->groups.capacity; i++) {
                 const pst_named *item = table->groups.slots[i];
                 if (item != NULL) {
-                    names[at++] = copy_text(&text, item->name, item->size);
+                    names[at++] = pst_broker_name__copy(&text, item->name, item->size);
                 }
             }
             *names_out = names;

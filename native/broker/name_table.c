@@ -81,3 +81,12 @@ void pst_name_table__erase(pst_name_table *t, const pst_named *item) {
         t->capacity = 0;
     }
 }
+
+pst_broker_name pst_broker_name__copy(char **text, const char *bytes, size_t size) {
+    pst_broker_name name = {*text, size};
+    if (size > 0) {
+        memcpy(*text, bytes, size);
+    }
+    *text += size;
+    return name;
+}

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "broker/group_tables.h"
+
 /* Owner: the table that holds it. First member of everything that is found by name. */
 typedef struct {
     uint64_t hash;
@@ -31,5 +33,8 @@ int pst_name_table__reserve(pst_name_table *t);
 void pst_name_table__insert(pst_name_table *t, pst_named *item);
 /* Closes the gap by moving back what probed past it, so that no tombstones pile up. */
 void pst_name_table__erase(pst_name_table *t, const pst_named *item);
+
+/* Appends `size` bytes at *text and says where they are. */
+pst_broker_name pst_broker_name__copy(char **text, const char *bytes, size_t size);
 
 #endif
