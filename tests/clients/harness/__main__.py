@@ -103,7 +103,7 @@ def _run_one(name: str, given: argparse.Namespace) -> int:
         print("0 passed, 1 failed, 0 skipped", flush=True)
         return 1
     expected = expectation(CLIENTS / name)
-    chosen = expected.select(given.only)
+    chosen = expected.select(given.only, quick=given.quick)
     shutil.rmtree(setting.work, ignore_errors=True)
     setting.work.mkdir(parents=True)
     try:

@@ -2,6 +2,7 @@
 
 ``tests.allow`` of a suite names what must pass, one a line. ``FINDINGS.md`` names the exceptions:
 tests that are run and may fail, each in a line "- `name`: reason". Nothing else is expected.
+``slow.txt``, where there is one, names those that the quick form leaves out.
 """
 
 from __future__ import annotations
@@ -28,36 +29,43 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """The names that must pass and, by name, the reason of each exception."""
+    """The names that must pass, the reason of each exception by name, and what takes long."""
 
     required: Sequence[str]
     exceptions: Mapping[str, str]
+    slow: frozenset[str]
 
-    def select(self, patterns: Sequence[str]) -> list[str]:
-        """All names, or those that match; a pattern that matches none counts as a name."""
+    def select(self, patterns: Sequence[str], *, quick: bool = False) -> list[str]:
+        """All names (if `quick`, without the slow ones), or those that match; a pattern that
+        matches none counts as a name."""
         every = [*self.required, *self.exceptions]
         if not patterns:
-            return every
+            return [name for name in every if not quick or name not in self.slow]
         chosen: list[str] = []
         for pattern in patterns:
             chosen.extend(fnmatch.filter(every, pattern) or [pattern])
         return list(dict.fromkeys(chosen))
 
 
+def _names(file: Path) -> list[str]:
+    """The lines that are neither empty nor comments."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [text.strip() for text in lines if text.strip() and not text.startswith("#")]
+
+
 def expectation(directory: Path) -> Expectation:
-    """Reads tests.allow and FINDINGS.md of a suite's directory."""
-    required = [
-        line.strip()
-        for line in (directory / "tests.allow").read_text(encoding="utf-8").splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
+    """Reads tests.allow, FINDINGS.md and slow.txt of a suite's directory."""
+    required = _names(directory / "tests.allow")
+    slow = directory / "slow.txt"
     exceptions: dict[str, str] = {}
     findings = directory / "FINDINGS.md"
     if findings.is_file():
         text = findings.read_text(encoding="utf-8")
         exceptions = dict(re.findall(r"^- `([^`]+)`: (.+)$", text, re.MULTILINE))
     return Expectation(
-        required=[name for name in required if name not in exceptions], exceptions=exceptions
+        required=[name for name in required if name not in exceptions],
+        exceptions=exceptions,
+        slow=frozenset(_names(slow) if slow.is_file() else ()),
     )
 
 
