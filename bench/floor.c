@@ -1,8 +1,9 @@
 /* bench/floor.c - the machine's own limit for Produce: recv, CRC, pwrite, answer; nothing else.
  *
- * One thread, one epoll. It writes as a log must: a fresh file per partition, space fallocated ahead with the size kept, no
- * byte overwritten. One pwrite a request. It understands just enough of Produce v9 to find partition and batch, and
- * checks nothing but the CRC; it is no broker. Prints its port, then serves until its standard input ends. */
+ * One thread, one epoll. It writes as a log must: a fresh file per partition, space fallocated
+ * ahead with the size kept, no byte overwritten. One pwrite a request. It understands just enough
+ * of Produce v9 to find partition and batch, and checks nothing but the CRC; it is no broker.
+ * Prints its port, then serves until its standard input ends. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -99,8 +100,8 @@ static void put_u64(connection *c, uint64_t v) {
 }
 
 /* The answer of Produce v9 for one partition. */
-static void respond(connection *c, uint32_t correlation, pst_slice topic, int32_t partition, uint16_t code,
-                    int64_t offset) {
+static void respond(connection *c, uint32_t correlation, pst_slice topic, int32_t partition,
+                    uint16_t code, int64_t offset) {
     size_t start = c->out_size;
     uint8_t byte;
     put_u32(c, 0);

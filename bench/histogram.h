@@ -1,5 +1,5 @@
-/* bench/histogram.h - latency histogram: logarithmic buckets of 1/128 of their power of two (below 0.8 % error).
- * Owner: the one thread of the load generator. */
+/* bench/histogram.h - latency histogram: logarithmic buckets of 1/128 of their power of two (below
+ * 0.8 % error). Owner: the one thread of the load generator. */
 #ifndef PST_BENCH_HISTOGRAM_H
 #define PST_BENCH_HISTOGRAM_H
 

@@ -1,11 +1,12 @@
-/* bench/loadgen.c - a neutral load generator: speaks Produce v9 and Fetch v12 to any Kafka broker from one thread.
+/* bench/loadgen.c - a neutral load generator: speaks Produce v9 and Fetch v12 to any Kafka broker
+ * from one thread.
  *
  * Closed loop (no --rate): every connection keeps --depth requests in flight; for capacity.
- * Open loop (--rate R): request i is due at start + i/R, whoever is late; latency runs from that intended time, so a stall of
- * the broker is charged to every request that should have been sent meanwhile.
- * Batches are prepared before the clock starts and sent again and again; only the correlation id changes.
- * It deliberately does no metadata, group or transaction work: the caller creates the topic, and one broker leads it.
- * Prints one JSON object. */
+ * Open loop (--rate R): request i is due at start + i/R, whoever is late; latency runs from that
+ * intended time, so a stall of the broker is charged to every request that should have been sent
+ * meanwhile. Batches are prepared before the clock starts and sent again and again; only the
+ * correlation id changes. It deliberately does no metadata, group or transaction work: the caller
+ * creates the topic, and one broker leads it. Prints one JSON object. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
@@ -115,7 +116,8 @@ static void begin_frame(pst_writer *w, int16_t key, int16_t version) {
     pst_writer_u8(w, 0);
 }
 
-static void build_produce(const options *opt, int partition, pst_slice batch, pst_byte_buffer *out) {
+static void build_produce(const options *opt, int partition, pst_slice batch,
+                          pst_byte_buffer *out) {
     pst_writer w = pst_writer_of(out);
     begin_frame(&w, 0, 9);
     pst_writer_uvarint(&w, 0); /* no transactional id */
@@ -302,7 +304,8 @@ static void receive(load *l, connection *c) {
 
 static void flush_out(load *l, connection *c) {
     while (c->out_sent < c->out_size) {
-        ssize_t n = send(c->fd, c->out + c->out_sent, c->out_size - c->out_sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = send(c->fd, c->out + c->out_sent, c->out_size - c->out_sent,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0) {
             if (errno != EAGAIN) {
                 die("send");
@@ -436,12 +439,16 @@ static void report(const load *l) {
         const char *name;
         double quantile;
     } quantiles[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}};
-    printf("{\"requests\": %llu, \"requests_per_second\": %.1f, \"bytes\": %llu, \"mb_per_second\": %.2f, ",
-           (unsigned long long)l->answered, (double)l->answered / seconds, (unsigned long long)l->bytes,
-           (double)l->bytes / seconds / 1e6);
-    printf("\"errors\": %llu, \"last_error\": %d, \"empty\": %llu, \"seconds\": %.3f, \"batch_bytes\": %d, ",
-           (unsigned long long)l->errors, l->last_error, (unsigned long long)l->empty, seconds,
-           l->opt.batch_bytes);
+    printf(
+        "{\"requests\": %llu, \"requests_per_second\": %.1f, \"bytes\": %llu, \"mb_per_second\": "
+        "%.2f, ",
+        (unsigned long long)l->answered, (double)l->answered / seconds,
+        (unsigned long long)l->bytes, (double)l->bytes / seconds / 1e6);
+    printf(
+        "\"errors\": %llu, \"last_error\": %d, \"empty\": %llu, \"seconds\": %.3f, "
+        "\"batch_bytes\": %d, ",
+        (unsigned long long)l->errors, l->last_error, (unsigned long long)l->empty, seconds,
+        l->opt.batch_bytes);
     printf("\"latency_ns\": {");
     for (size_t i = 0; i < sizeof quantiles / sizeof quantiles[0]; i++) {
         printf("\"%s\": %lld, ", quantiles[i].name,
@@ -451,55 +458,102 @@ static void report(const load *l) {
 }
 
 static void usage(void) {
-    fprintf(stderr,
-            "usage: loadgen --host IPV4 --port N --topic NAME [--mode produce|fetch|poll|repeat] [--partitions 16]\n"
-            "  [--connections 4] [--depth 1] [--records 1] [--record-bytes 100] [--acks 1] [--rate R]\n"
-            "  [--seconds 5] [--warmup 1] [--max-bytes 1048576] [--wait-ms 500] [--offset N] [--spin]\n"
-            "fetch follows the log and starts over at its end; poll stays at its end;\n"
-            "repeat asks for --offset again and again\n");
+    fprintf(
+        stderr,
+        "usage: loadgen --host IPV4 --port N --topic NAME [--mode produce|fetch|poll|repeat] "
+        "[--partitions 16]\n"
+        "  [--connections 4] [--depth 1] [--records 1] [--record-bytes 100] [--acks 1] [--rate R]\n"
+        "  [--seconds 5] [--warmup 1] [--max-bytes 1048576] [--wait-ms 500] [--offset N] [--spin]\n"
+        "fetch follows the log and starts over at its end; poll stays at its end;\n"
+        "repeat asks for --offset again and again\n");
     exit(2);
 }
 
 int main(int argc, char **argv) {
-    static load l = {.opt = {.host = "127.0.0.1", .port = 9092, .topic = "bench", .partitions = 16, .connections = 4,
-                             .depth = 1, .record_bytes = 100, .records = 1, .acks = 1, .max_bytes = 1 << 20,
-                             .wait_ms = 500, .seconds = 5, .warmup = 1}};
+    static load l = {.opt = {.host = "127.0.0.1",
+                             .port = 9092,
+                             .topic = "bench",
+                             .partitions = 16,
+                             .connections = 4,
+                             .depth = 1,
+                             .record_bytes = 100,
+                             .records = 1,
+                             .acks = 1,
+                             .max_bytes = 1 << 20,
+                             .wait_ms = 500,
+                             .seconds = 5,
+                             .warmup = 1}};
     static const struct option names[] = {
-        {"host", 1, 0, 'h'},        {"port", 1, 0, 'p'},     {"topic", 1, 0, 't'},  {"mode", 1, 0, 'm'},
-        {"partitions", 1, 0, 'P'},  {"connections", 1, 0, 'c'}, {"depth", 1, 0, 'd'}, {"records", 1, 0, 'r'},
-        {"record-bytes", 1, 0, 'b'}, {"acks", 1, 0, 'a'},    {"rate", 1, 0, 'R'},   {"seconds", 1, 0, 's'},
-        {"warmup", 1, 0, 'w'},      {"max-bytes", 1, 0, 'M'}, {"wait-ms", 1, 0, 'W'}, {"offset", 1, 0, 'o'},
-        {"spin", 0, 0, 'S'},        {0, 0, 0, 0}};
+        {"host", 1, 0, 'h'},   {"port", 1, 0, 'p'},       {"topic", 1, 0, 't'},
+        {"mode", 1, 0, 'm'},   {"partitions", 1, 0, 'P'}, {"connections", 1, 0, 'c'},
+        {"depth", 1, 0, 'd'},  {"records", 1, 0, 'r'},    {"record-bytes", 1, 0, 'b'},
+        {"acks", 1, 0, 'a'},   {"rate", 1, 0, 'R'},       {"seconds", 1, 0, 's'},
+        {"warmup", 1, 0, 'w'}, {"max-bytes", 1, 0, 'M'},  {"wait-ms", 1, 0, 'W'},
+        {"offset", 1, 0, 'o'}, {"spin", 0, 0, 'S'},       {0, 0, 0, 0}};
     options *o = &l.opt;
     int64_t offset = 0;
     for (int c; (c = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (c) {
-            case 'h': o->host = optarg; break;
-            case 'p': o->port = atoi(optarg); break;
-            case 't': o->topic = optarg; break;
+            case 'h':
+                o->host = optarg;
+                break;
+            case 'p':
+                o->port = atoi(optarg);
+                break;
+            case 't':
+                o->topic = optarg;
+                break;
             case 'm':
-                o->mode = strcmp(optarg, "produce") == 0 ? MODE_PRODUCE
-                          : strcmp(optarg, "fetch") == 0 ? MODE_FETCH
+                o->mode = strcmp(optarg, "produce") == 0  ? MODE_PRODUCE
+                          : strcmp(optarg, "fetch") == 0  ? MODE_FETCH
                           : strcmp(optarg, "repeat") == 0 ? MODE_REPEAT
                                                           : MODE_POLL;
                 break;
-            case 'P': o->partitions = atoi(optarg); break;
-            case 'c': o->connections = atoi(optarg); break;
-            case 'd': o->depth = atoi(optarg); break;
-            case 'r': o->records = atoi(optarg); break;
-            case 'b': o->record_bytes = atoi(optarg); break;
-            case 'a': o->acks = atoi(optarg); break;
-            case 'R': o->rate = atof(optarg); break;
-            case 's': o->seconds = atof(optarg); break;
-            case 'w': o->warmup = atof(optarg); break;
-            case 'M': o->max_bytes = atoi(optarg); break;
-            case 'W': o->wait_ms = atoi(optarg); break;
-            case 'o': offset = atoll(optarg); break;
-            case 'S': o->spin = true; break;
-            default: usage();
+            case 'P':
+                o->partitions = atoi(optarg);
+                break;
+            case 'c':
+                o->connections = atoi(optarg);
+                break;
+            case 'd':
+                o->depth = atoi(optarg);
+                break;
+            case 'r':
+                o->records = atoi(optarg);
+                break;
+            case 'b':
+                o->record_bytes = atoi(optarg);
+                break;
+            case 'a':
+                o->acks = atoi(optarg);
+                break;
+            case 'R':
+                o->rate = atof(optarg);
+                break;
+            case 's':
+                o->seconds = atof(optarg);
+                break;
+            case 'w':
+                o->warmup = atof(optarg);
+                break;
+            case 'M':
+                o->max_bytes = atoi(optarg);
+                break;
+            case 'W':
+                o->wait_ms = atoi(optarg);
+                break;
+            case 'o':
+                offset = atoll(optarg);
+                break;
+            case 'S':
+                o->spin = true;
+                break;
+            default:
+                usage();
         }
     }
-    if (o->partitions < 1 || o->connections < 1 || o->depth < 1 || o->depth > DEPTH_MAX || o->records < 1) {
+    if (o->partitions < 1 || o->connections < 1 || o->depth < 1 || o->depth > DEPTH_MAX ||
+        o->records < 1) {
         usage();
     }
     build_frames(&l);

@@ -5,11 +5,11 @@
 
 _Noreturn void pst_assert_fail(const char *expr, const char *file, int line);
 
-#define PST_ASSERT(expr)                                   \
-    do {                                                   \
-        if (__builtin_expect(!(expr), 0)) {                \
-            pst_assert_fail(#expr, __FILE__, __LINE__);    \
-        }                                                  \
+#define PST_ASSERT(expr)                                \
+    do {                                                \
+        if (__builtin_expect(!(expr), 0)) {             \
+            pst_assert_fail(#expr, __FILE__, __LINE__); \
+        }                                               \
     } while (0)
 
 #define PST_LIKELY(x) __builtin_expect(!!(x), 1)

@@ -1,5 +1,5 @@
-/* base/clock.h - the two clocks. Monotonic for every timeout, wall for record timestamps and retention
- * (DESIGN law 10). Owner: nobody. */
+/* base/clock.h - the two clocks. Monotonic for every timeout, wall for record timestamps and
+ * retention (DESIGN law 10). Owner: nobody. */
 #ifndef PST_BASE_CLOCK_H
 #define PST_BASE_CLOCK_H
 

@@ -1,7 +1,7 @@
 /* base/file.h - counted descriptors and the ranges that responses hold of them.
- * Owner: counted. The descriptor closes when the last reference is dropped, so a range stays readable
- * after its file was unlinked or pushed out of the cache of descriptors (DESIGN 3, "File ranges are
- * counted"). Any thread may ref and unref. */
+ * Owner: counted. The descriptor closes when the last reference is dropped, so a range stays
+ * readable after its file was unlinked or pushed out of the cache of descriptors (DESIGN 3, "File
+ * ranges are counted"). Any thread may ref and unref. */
 #ifndef PST_BASE_FILE_H
 #define PST_BASE_FILE_H
 
@@ -19,7 +19,8 @@ typedef struct {
     int64_t size;   /* bytes */
 } pst_file_range;
 
-/* Takes `fd` (also when it fails: then the descriptor is closed). *file_out starts with one reference. */
+/* Takes `fd` (also when it fails: then the descriptor is closed). *file_out starts with one
+ * reference. */
 int pst_file_create(int fd, pst_file **file_out);
 pst_file *pst_file_ref(pst_file *file);
 /* Returns -PST_EIO when this was the last reference and close failed, else 0. NULL is allowed. */

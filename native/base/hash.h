@@ -12,8 +12,8 @@ static inline uint64_t pst_hash_mix(uint64_t a, uint64_t b) {
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Multiply-fold over 8-byte words. `seed` is per table and random, so that peers cannot choose collisions
- * ahead of time. */
+/* Multiply-fold over 8-byte words. `seed` is per table and random, so that peers cannot choose
+ * collisions ahead of time. */
 static inline uint64_t pst_hash_bytes(const void *data, size_t size, uint64_t seed) {
     const uint8_t *bytes = (const uint8_t *)data;
     uint64_t h = seed ^ 0x9e3779b97f4a7c15ULL ^ size;

@@ -1,4 +1,5 @@
-/* base/iopool.c - see iopool.h. One queue under one mutex: jobs are milliseconds, not microseconds. */
+/* base/iopool.c - see iopool.h. One queue under one mutex: jobs are milliseconds, not microseconds.
+ */
 #include "base/iopool.h"
 
 #include <pthread.h>

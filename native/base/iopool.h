@@ -16,7 +16,8 @@ typedef struct pst_job {
 } pst_job;
 
 int pst_iopool_create(int thread_count, pst_iopool **pool_out);
-/* Runs every job submitted so far, then ends the threads. Jobs may still submit others while it drains. */
+/* Runs every job submitted so far, then ends the threads. Jobs may still submit others while it
+ * drains. */
 void pst_iopool_destroy(pst_iopool *pool);
 void pst_iopool_submit(pst_iopool *pool, pst_job *job);
 

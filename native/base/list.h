@@ -10,7 +10,8 @@ typedef struct pst_list {
     struct pst_list *next;
 } pst_list;
 
-#define PST_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define PST_CONTAINER_OF(ptr, type, member) \
+    ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 static inline void pst_list_init(pst_list *head) {
     head->prev = head;

@@ -36,8 +36,12 @@ class Broker:
     kept over `restart`. `config`: Kafka's and Penstock's keys; the environment is not read."""
 
     def __init__(
-        self, data_dir: str | os.PathLike[str] | None = None, *, host: str = "127.0.0.1",
-        port: int = 0, config: Mapping[str, object] | None = None,
+        self,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        config: Mapping[str, object] | None = None,
     ) -> None:
         self._given_dir = None if data_dir is None else os.fspath(data_dir)
         self._host = host
@@ -120,7 +124,9 @@ class Broker:
         return self if self._server is not None else self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self.stop()
@@ -141,7 +147,9 @@ class Broker:
         return self if self._server is not None else await self.astart()
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         await self.astop()

@@ -82,7 +82,13 @@ class EngineSettings(_Record):
     to its integer value (unit as in the key's name); a key that is absent keeps C's default."""
 
     __slots__ = (
-        "cluster_id", "durability", "io_threads", "limits", "log_dirs", "node_id", "reactors",
+        "cluster_id",
+        "durability",
+        "io_threads",
+        "limits",
+        "log_dirs",
+        "node_id",
+        "reactors",
     )
     node_id: int
     cluster_id: str
@@ -101,13 +107,32 @@ class TopicLogConfig(_Record):
     """
 
     __slots__ = (
-        "cleanup_policy", "compression_gzip_level", "compression_lz4_level", "compression_type",
-        "compression_zstd_level", "delete_retention_ms", "file_delete_delay_ms", "flush_messages",
-        "flush_ms", "index_interval_bytes", "max_compaction_lag_ms", "max_message_bytes",
-        "message_timestamp_after_max_ms", "message_timestamp_before_max_ms",
-        "message_timestamp_type", "min_cleanable_dirty_ratio_ppm", "min_compaction_lag_ms",
-        "min_insync_replicas", "preallocate", "retention_bytes", "retention_ms", "segment_bytes",
-        "segment_index_bytes", "segment_jitter_ms", "segment_ms", "unclean_leader_election",
+        "cleanup_policy",
+        "compression_gzip_level",
+        "compression_lz4_level",
+        "compression_type",
+        "compression_zstd_level",
+        "delete_retention_ms",
+        "file_delete_delay_ms",
+        "flush_messages",
+        "flush_ms",
+        "index_interval_bytes",
+        "max_compaction_lag_ms",
+        "max_message_bytes",
+        "message_timestamp_after_max_ms",
+        "message_timestamp_before_max_ms",
+        "message_timestamp_type",
+        "min_cleanable_dirty_ratio_ppm",
+        "min_compaction_lag_ms",
+        "min_insync_replicas",
+        "preallocate",
+        "retention_bytes",
+        "retention_ms",
+        "segment_bytes",
+        "segment_index_bytes",
+        "segment_jitter_ms",
+        "segment_ms",
+        "unclean_leader_election",
     )
     cleanup_policy: int
     compression_gzip_level: int
@@ -192,7 +217,13 @@ class ControlRequest(_Record):
     `redispatch` or `close_connection`."""
 
     __slots__ = (
-        "api_key", "api_version", "client_host", "frame", "listener", "principal", "token",
+        "api_key",
+        "api_version",
+        "client_host",
+        "frame",
+        "listener",
+        "principal",
+        "token",
     )
     token: int
     api_key: int

@@ -1,9 +1,10 @@
-/* tests/counts/inprocess.c - one engine and one blocking client in a process, for counting what a produce costs.
+/* tests/counts/inprocess.c - one engine and one blocking client in a process, for counting what a
+ * produce costs.
  *
  * usage: inprocess DIRECTORY RECORD_BYTES WARM_UP REQUESTS
- * Sends Produce v9 requests of one batch, one at a time, and prints how many allocations the reactor made for the
- * REQUESTS after the WARM_UP ones. Under callgrind the difference of two runs is the cost of one request.
- * malloc is interposed, so it is built without sanitizers. */
+ * Sends Produce v9 requests of one batch, one at a time, and prints how many allocations the
+ * reactor made for the REQUESTS after the WARM_UP ones. Under callgrind the difference of two runs
+ * is the cost of one request. malloc is interposed, so it is built without sanitizers. */
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <netinet/tcp.h>
@@ -72,15 +73,27 @@ static int start(const char *directory, pst_engine **engine_out) {
     int32_t port;
     must(pst_engine_bind(*engine_out, &listener, 1, &port, error, sizeof error), "bind");
     pst_engine_endpoint endpoint = {.host = "127.0.0.1", .port = port};
-    pst_engine_cluster cluster = {.cluster_id = "counts", .endpoints = &endpoint, .endpoint_count = 1};
+    pst_engine_cluster cluster = {
+        .cluster_id = "counts", .endpoints = &endpoint, .endpoint_count = 1};
     must(pst_engine_publish_cluster(*engine_out, &cluster), "cluster");
     pst_engine_partition partition = {0};
-    pst_engine_topic topic = {.name = "t", .name_size = 1, .id = {1}, .partitions = &partition, .partition_count = 1,
-                              .config = {.segment_bytes = 1 << 30, .segment_ms = INT64_MAX, .segment_index_bytes = 10 << 20,
-                                         .index_interval_bytes = 4096, .retention_ms = -1, .retention_bytes = -1,
-                                         .max_message_bytes = 1 << 20, .message_timestamp_before_max_ms = INT64_MAX,
-                                         .message_timestamp_after_max_ms = 3600000, .compression_type = -1,
-                                         .cleanup_policy = 1, .min_insync_replicas = 1}};
+    pst_engine_topic topic = {.name = "t",
+                              .name_size = 1,
+                              .id = {1},
+                              .partitions = &partition,
+                              .partition_count = 1,
+                              .config = {.segment_bytes = 1 << 30,
+                                         .segment_ms = INT64_MAX,
+                                         .segment_index_bytes = 10 << 20,
+                                         .index_interval_bytes = 4096,
+                                         .retention_ms = -1,
+                                         .retention_bytes = -1,
+                                         .max_message_bytes = 1 << 20,
+                                         .message_timestamp_before_max_ms = INT64_MAX,
+                                         .message_timestamp_after_max_ms = 3600000,
+                                         .compression_type = -1,
+                                         .cleanup_policy = 1,
+                                         .min_insync_replicas = 1}};
     int32_t failed;
     must(pst_engine_publish_topics(*engine_out, &topic, 1, NULL, 0, &failed), "topics");
     must(pst_engine_serve(*engine_out), "serve");
@@ -167,7 +180,8 @@ int main(int argc, char **argv) {
     pst_byte_buffer frame = {0};
     build(atoi(argv[2]), &frame);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
         perror("connect");

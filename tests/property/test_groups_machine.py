@@ -74,9 +74,15 @@ class ClassicGroupMachine(RuleBasedStateMachine):
             return
         protocols = (("range", b"r"), ("sticky", b"s")) if both else (("range", b"r"),)
         client.join = self.world.coordinator.join(
-            group_id="grp", member_id=client.member_id, instance_id=client.instance,
-            client_id=client.name, client_host="/h", session_timeout_ms=10_000,
-            rebalance_timeout_ms=15_000, protocol_type="consumer", protocols=protocols,
+            group_id="grp",
+            member_id=client.member_id,
+            instance_id=client.instance,
+            client_id=client.name,
+            client_host="/h",
+            session_timeout_ms=10_000,
+            rebalance_timeout_ms=15_000,
+            protocol_type="consumer",
+            protocols=protocols,
             api_version=3 if old else 9,
         )
         self.waiters.append(client.join)  # type: ignore[arg-type]
@@ -93,9 +99,13 @@ class ClassicGroupMachine(RuleBasedStateMachine):
                 owner = client.members[partition % len(client.members)]
                 assignments[owner] += bytes([partition])
         client.sync = self.world.coordinator.sync(
-            group_id="grp", member_id=client.member_id, instance_id=client.instance,
-            generation=client.generation, protocol_type="consumer",
-            protocol_name=client.protocol, assignments=assignments,
+            group_id="grp",
+            member_id=client.member_id,
+            instance_id=client.instance,
+            generation=client.generation,
+            protocol_type="consumer",
+            protocol_name=client.protocol,
+            assignments=assignments,
         )
         self.waiters.append(client.sync)  # type: ignore[arg-type]
         self.settle()
@@ -115,9 +125,11 @@ class ClassicGroupMachine(RuleBasedStateMachine):
     def leave(self, index: int, by_instance: bool) -> None:
         client = self.clients[index]
         member = "" if by_instance else client.member_id
-        self.waiters.append(self.world.coordinator.leave(  # type: ignore[arg-type]
-            group_id="grp", members=((member, client.instance),)
-        ))
+        self.waiters.append(
+            self.world.coordinator.leave(  # type: ignore[arg-type]
+                group_id="grp", members=((member, client.instance),)
+            )
+        )
         self.settle()
 
     @rule(index=st.integers(0, CLIENTS - 1), partition=st.integers(0, 2), lie=st.integers(-1, 1))
@@ -128,8 +140,12 @@ class ClassicGroupMachine(RuleBasedStateMachine):
         generation = client.generation + lie
         offset, self.next_offset = self.next_offset, self.next_offset + 1
         outcome = self.world.coordinator.commit(
-            group_id="grp", member_id=client.member_id, instance_id=client.instance,
-            generation=generation, api_version=9, retention_ms=-1,
+            group_id="grp",
+            member_id=client.member_id,
+            instance_id=client.instance,
+            generation=generation,
+            api_version=9,
+            retention_ms=-1,
             commits=[(bytes(16), "foo", partition, offset, -1, "")],
         )
         if isinstance(outcome, Deferred) or outcome == codes.NONE:
@@ -286,7 +302,9 @@ class ClassicGroupMachine(RuleBasedStateMachine):
 
 TestClassicGroup = ClassicGroupMachine.TestCase
 TestClassicGroup.settings = settings(
-    max_examples=60, stateful_step_count=60, deadline=None,
+    max_examples=60,
+    stateful_step_count=60,
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 

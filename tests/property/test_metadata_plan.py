@@ -21,7 +21,9 @@ def test_id_text_round_trip(topic_id: bytes) -> None:
 
 
 @given(
-    st.text(), IDS, st.lists(PARTITIONS, max_size=20).map(tuple),
+    st.text(),
+    IDS,
+    st.lists(PARTITIONS, max_size=20).map(tuple),
     st.dictionaries(st.text(), st.text()),
 )
 def test_stored_topic_round_trip(
@@ -46,13 +48,9 @@ def test_every_name_is_either_fine_or_explained(name: str) -> None:
 def test_append_then_subtract_leaves_none_of_the_items(start: list[str], items: list[str]) -> None:
     present = {"k": ",".join(start)}
     value = ",".join(items)
-    added = plan.incremental(
-        present, [("k", plan.APPEND, value)], lambda _: None, lambda _: True
-    )
+    added = plan.incremental(present, [("k", plan.APPEND, value)], lambda _: None, lambda _: True)
     assert set(items) <= set(plan._split(added["k"]))
-    left = plan.incremental(
-        added, [("k", plan.SUBTRACT, value)], lambda _: None, lambda _: True
-    )
+    left = plan.incremental(added, [("k", plan.SUBTRACT, value)], lambda _: None, lambda _: True)
     assert set(plan._split(left["k"])) == set(start) - set(items)
 
 

@@ -28,8 +28,12 @@ class Bench:
         self.topics = TopicService(self.store, self.engine.publish, self.config, 0)
         endpoint = BrokerEndpoint(listener="PLAINTEXT", node_id=0, host="h", port=1, rack=None)
         self.ctx = Context(
-            config=self.config, engine=self.engine, topics=self.topics,
-            producer_ids=ProducerIds(self.store), cluster_id="cluster", endpoints=(endpoint,),
+            config=self.config,
+            engine=self.engine,
+            topics=self.topics,
+            producer_ids=ProducerIds(self.store),
+            cluster_id="cluster",
+            endpoints=(endpoint,),
         )
         self._runner = asyncio.Runner()
 

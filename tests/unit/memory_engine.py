@@ -86,7 +86,9 @@ class MemoryEngine:
         """Queue a request; its token."""
         self._tokens += 1
         values = {
-            "client_host": "127.0.0.1", "listener": "PLAINTEXT", "principal": "User:ANONYMOUS",
+            "client_host": "127.0.0.1",
+            "listener": "PLAINTEXT",
+            "principal": "User:ANONYMOUS",
         }
         values.update(fields)
         self._queue.append(
@@ -176,7 +178,8 @@ class MemoryEngine:
     def describe_log_dirs(self) -> list[LogDirInfo]:
         sizes = tuple(
             PartitionSize(
-                topic_id=topic_id, partition=partition,
+                topic_id=topic_id,
+                partition=partition,
                 size_bytes=sum(len(data) for _, data in log.batches),
             )
             for (topic_id, partition), log in self._logs.items()

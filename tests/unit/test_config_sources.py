@@ -21,8 +21,15 @@ def test_properties_follow_javas_syntax() -> None:
         "k\nlog.dirs=/a,\\\n         /b\nl=first\nl=last\r\nm=c:\\\\x\n"
     )
     assert parse_properties(text) == {
-        "a": "1", "b": "2", "c": "3", "d e": "f g", "h=i": "jA\t.", "k": "",
-        "log.dirs": "/a,/b", "l": "last", "m": "c:\\x",
+        "a": "1",
+        "b": "2",
+        "c": "3",
+        "d e": "f g",
+        "h=i": "jA\t.",
+        "k": "",
+        "log.dirs": "/a,/b",
+        "l": "last",
+        "m": "c:\\x",
     }
 
 
@@ -44,13 +51,20 @@ def test_set_lies_over_environment_over_file(tmp_path: Path) -> None:
 def test_environment_names_follow_the_images_rule() -> None:
     assert from_environment(
         {
-            "KAFKA_LISTENER_NAME_A___B_C__D": "1", "KAFKA_CFG_NODE_ID": "2",
-            "PENSTOCK_DURABILITY": "os", "PENSTOCK_NUM_PARTITIONS": "3", "CLUSTER_ID": "abc",
-            "PATH": "/bin", "KAFKA_OPTS": "x",
+            "KAFKA_LISTENER_NAME_A___B_C__D": "1",
+            "KAFKA_CFG_NODE_ID": "2",
+            "PENSTOCK_DURABILITY": "os",
+            "PENSTOCK_NUM_PARTITIONS": "3",
+            "CLUSTER_ID": "abc",
+            "PATH": "/bin",
+            "KAFKA_OPTS": "x",
         }
     ) == {
-        "listener.name.a-b.c_d": "1", "node.id": "2", "penstock.durability": "os",
-        "num.partitions": "3", "penstock.cluster.id": "abc",
+        "listener.name.a-b.c_d": "1",
+        "node.id": "2",
+        "penstock.durability": "os",
+        "num.partitions": "3",
+        "penstock.cluster.id": "abc",
     }
 
 
@@ -109,7 +123,8 @@ def test_controller_listeners_are_not_bound() -> None:
     config = BrokerConfig(
         {
             "listeners": "PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:9093",
-            "controller.listener.names": "CONTROLLER", "process.roles": "broker,controller",
+            "controller.listener.names": "CONTROLLER",
+            "process.roles": "broker,controller",
         }
     )
     config.check_start()

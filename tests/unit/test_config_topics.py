@@ -24,33 +24,45 @@ KAFKA_SAYS = [
     ),
     (
         {"cleanup.policy": "foo"},
-        ("Invalid value foo for configuration cleanup.policy: String must be one of: compact, "
-        "delete"),
+        (
+            "Invalid value foo for configuration cleanup.policy: String must be one of: compact, "
+            "delete"
+        ),
     ),
     (
         {"compression.type": "foo"},
-        ("Invalid value foo for configuration compression.type: String must be one of: "
-        "uncompressed, zstd, lz4, snappy, gzip, producer"),
+        (
+            "Invalid value foo for configuration compression.type: String must be one of: "
+            "uncompressed, zstd, lz4, snappy, gzip, producer"
+        ),
     ),
     (
         {"compression.gzip.level": "11"},
-        ("Invalid value 11 for configuration compression.gzip.level: Value must be between 1 and 9 "
-        "or equal to -1"),
+        (
+            "Invalid value 11 for configuration compression.gzip.level: Value must be between 1 and 9 "
+            "or equal to -1"
+        ),
     ),
     (
         {"compression.zstd.level": "100"},
-        ("Invalid value 100 for configuration compression.zstd.level: Value must be no more than "
-        "22"),
+        (
+            "Invalid value 100 for configuration compression.zstd.level: Value must be no more than "
+            "22"
+        ),
     ),
     (
         {"preallocate": "maybe"},
-        ("Invalid value maybe for configuration preallocate: Expected value to be either true or "
-        "false"),
+        (
+            "Invalid value maybe for configuration preallocate: Expected value to be either true or "
+            "false"
+        ),
     ),
     (
         {"min.cleanable.dirty.ratio": "2"},
-        ("Invalid value 2.0 for configuration min.cleanable.dirty.ratio: Value must be no more "
-        "than 1"),
+        (
+            "Invalid value 2.0 for configuration min.cleanable.dirty.ratio: Value must be no more "
+            "than 1"
+        ),
     ),
     (
         {"retention.ms": "-2"},
@@ -58,14 +70,18 @@ KAFKA_SAYS = [
     ),
     (
         {"leader.replication.throttled.replicas": "x"},
-        ("Invalid value [x] for configuration leader.replication.throttled.replicas: "
-        "leader.replication.throttled.replicas must be the literal '*' or a list of replicas in "
-        "the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."),
+        (
+            "Invalid value [x] for configuration leader.replication.throttled.replicas: "
+            "leader.replication.throttled.replicas must be the literal '*' or a list of replicas in "
+            "the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+        ),
     ),
     (
         {"remote.storage.enable": "true"},
-        ("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with "
-        "remote log storage."),
+        (
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with "
+            "remote log storage."
+        ),
     ),
     (
         {"min.compaction.lag.ms": "10", "max.compaction.lag.ms": "5"},
@@ -85,9 +101,12 @@ def test_refusal_is_in_kafkas_words(overrides: dict[str, str], message: str) -> 
 @pytest.mark.parametrize(
     "overrides",
     [
-        {"cleanup.policy": "delete,delete"}, {"cleanup.policy": ""},
-        {"segment.bytes": " 2000000 "}, {"internal.segment.bytes": "2"},
-        {"remote.log.copy.disable": "true"}, {"segment.jitter.ms": "9999999999"},
+        {"cleanup.policy": "delete,delete"},
+        {"cleanup.policy": ""},
+        {"segment.bytes": " 2000000 "},
+        {"internal.segment.bytes": "2"},
+        {"remote.log.copy.disable": "true"},
+        {"segment.jitter.ms": "9999999999"},
         {"leader.replication.throttled.replicas": "0:1,1:1"},
     ],
 )
@@ -108,9 +127,12 @@ def test_broker_keys_give_defaults_nearest_first() -> None:
 def test_engine_gets_plain_integers() -> None:
     config = log_config(
         {
-            "cleanup.policy": "compact,delete", "compression.type": "zstd",
-            "message.timestamp.type": "LogAppendTime", "min.cleanable.dirty.ratio": "0.25",
-            "preallocate": "true", "internal.segment.bytes": "100",
+            "cleanup.policy": "compact,delete",
+            "compression.type": "zstd",
+            "message.timestamp.type": "LogAppendTime",
+            "min.cleanable.dirty.ratio": "0.25",
+            "preallocate": "true",
+            "internal.segment.bytes": "100",
         },
         BROKER,
     )
@@ -129,8 +151,10 @@ def test_description_names_source_and_synonyms_as_kafka_does() -> None:
     found = {entry.name: entry for entry in topic_entries({"retention.ms": "1000"}, config)}
     assert found["retention.ms"].value == "1000"
     assert [tuple(one) for one in found["retention.ms"].synonyms] == [
-        ("retention.ms", "1000", 1), ("log.retention.ms", "5", 2),
-        ("log.retention.hours", "100", 4), ("log.retention.hours", "168", 5),
+        ("retention.ms", "1000", 1),
+        ("log.retention.ms", "5", 2),
+        ("log.retention.hours", "100", 4),
+        ("log.retention.hours", "168", 5),
     ]
     assert (found["max.message.bytes"].value, found["max.message.bytes"].source) == ("2000000", 3)
     assert found["segment.ms"].synonyms == ()

@@ -39,14 +39,28 @@ class Groups(MemoryGroups):
     """Shorter calls."""
 
     def join(
-        self, member_id: str = "", *, group: str = "grp", instance: str | None = None,
-        protocols: tuple[tuple[str, bytes], ...] = RANGE, kind: str = "consumer", version: int = 9,
-        session: int = 10_000, rebalance: int = 60_000,
+        self,
+        member_id: str = "",
+        *,
+        group: str = "grp",
+        instance: str | None = None,
+        protocols: tuple[tuple[str, bytes], ...] = RANGE,
+        kind: str = "consumer",
+        version: int = 9,
+        session: int = 10_000,
+        rebalance: int = 60_000,
     ) -> Deferred[JoinResult]:
         return self.coordinator.join(
-            group_id=group, member_id=member_id, instance_id=instance, client_id="c",
-            client_host="/h", session_timeout_ms=session, rebalance_timeout_ms=rebalance,
-            protocol_type=kind, protocols=protocols, api_version=version,
+            group_id=group,
+            member_id=member_id,
+            instance_id=instance,
+            client_id="c",
+            client_host="/h",
+            session_timeout_ms=session,
+            rebalance_timeout_ms=rebalance,
+            protocol_type=kind,
+            protocols=protocols,
+            api_version=version,
         )
 
     def enter(self, **kwargs: object) -> tuple[str, Deferred[JoinResult]]:
@@ -56,13 +70,24 @@ class Groups(MemoryGroups):
         return first.member_id, self.join(first.member_id, **kwargs)  # type: ignore[arg-type]
 
     def sync(
-        self, member_id: str, generation: int, assignments: dict[str, bytes] | None = None, *,
-        group: str = "grp", instance: str | None = None, kind: str | None = "consumer",
+        self,
+        member_id: str,
+        generation: int,
+        assignments: dict[str, bytes] | None = None,
+        *,
+        group: str = "grp",
+        instance: str | None = None,
+        kind: str | None = "consumer",
         name: str | None = "range",
     ) -> Deferred[SyncResult]:
         return self.coordinator.sync(
-            group_id=group, member_id=member_id, instance_id=instance, generation=generation,
-            protocol_type=kind, protocol_name=name, assignments=assignments or {},
+            group_id=group,
+            member_id=member_id,
+            instance_id=instance,
+            generation=generation,
+            protocol_type=kind,
+            protocol_name=name,
+            assignments=assignments or {},
         )
 
     def leave(self, *members: tuple[str, str | None], group: str = "grp") -> list[int]:
@@ -452,7 +477,9 @@ def test_a_static_member_is_removed_by_its_session_or_by_its_instance_id() -> No
     groups = Groups()
     one, _ = static_pair(groups)
     assert groups.leave(("", "nobody"), ("", "two"), ("", None)) == [
-        codes.UNKNOWN_MEMBER_ID, codes.NONE, codes.UNKNOWN_MEMBER_ID,
+        codes.UNKNOWN_MEMBER_ID,
+        codes.NONE,
+        codes.UNKNOWN_MEMBER_ID,
     ]
     assert groups.state() == PREPARING
     groups.clock.advance(10_001)
@@ -596,9 +623,13 @@ def test_a_stopped_coordinator_says_so() -> None:
 
 
 def test_settings_are_read_by_kafkas_names() -> None:
-    settings = read_settings({
-        "group.max.size": "5", "offsets.retention.minutes": 1, "group.min.session.timeout.ms": 100,
-    })
+    settings = read_settings(
+        {
+            "group.max.size": "5",
+            "offsets.retention.minutes": 1,
+            "group.min.session.timeout.ms": 100,
+        }
+    )
     assert (settings.max_size, settings.offsets_retention_ms) == (5, 60_000)
     assert settings.min_session_timeout_ms == 100
     assert read_settings({}) == GroupSettings()

@@ -76,7 +76,9 @@ class Groups(MemoryGroups):
     def member(self, group: str = "grp", topic: bytes = b"\x00\x03foo") -> str:
         metadata = b"\x00\x00\x00\x00\x00\x01" + topic + b"\xff\xff\xff\xff"
         request = join_api.JoinGroupRequest(
-            group_id=group, session_timeout_ms=1_800_000, rebalance_timeout_ms=1_000,
+            group_id=group,
+            session_timeout_ms=1_800_000,
+            rebalance_timeout_ms=1_000,
             protocol_type="consumer",
             protocols=[join_api.JoinGroupRequestProtocol(name="range", metadata=metadata)],
         )
@@ -85,52 +87,107 @@ class Groups(MemoryGroups):
         self.clock.advance(3_000)
         result = answer(joined)
         assert result.error_code == 0
-        synced = answer(sync_group.handle(self.context, Header(5), sync_api.SyncGroupRequest(
-            group_id=group, generation_id=result.generation_id, member_id=result.member_id,
-            protocol_type="consumer", protocol_name="range",
-            assignments=[sync_api.SyncGroupRequestAssignment(
-                member_id=result.member_id, assignment=b"\x01"
-            )],
-        )))
+        synced = answer(
+            sync_group.handle(
+                self.context,
+                Header(5),
+                sync_api.SyncGroupRequest(
+                    group_id=group,
+                    generation_id=result.generation_id,
+                    member_id=result.member_id,
+                    protocol_type="consumer",
+                    protocol_name="range",
+                    assignments=[
+                        sync_api.SyncGroupRequestAssignment(
+                            member_id=result.member_id, assignment=b"\x01"
+                        )
+                    ],
+                ),
+            )
+        )
         assert synced.error_code == 0
         return str(result.member_id)
 
     def commit_later(
-        self, offset: int = 100, *, group: str = "grp", member: str = "", generation: int = -1,
-        topic: str = "foo", topic_id: bytes = bytes(16), partition: int = 0, version: int = 9,
-        metadata: str | None = None, retention: int = -1, instance: str | None = None,
+        self,
+        offset: int = 100,
+        *,
+        group: str = "grp",
+        member: str = "",
+        generation: int = -1,
+        topic: str = "foo",
+        topic_id: bytes = bytes(16),
+        partition: int = 0,
+        version: int = 9,
+        metadata: str | None = None,
+        retention: int = -1,
+        instance: str | None = None,
     ) -> Any:
-        return offset_commit.handle(self.context, Header(version), commit_api.OffsetCommitRequest(
-            group_id=group, generation_id_or_member_epoch=generation, member_id=member,
-            group_instance_id=instance, retention_time_ms=retention,
-            topics=[commit_api.OffsetCommitRequestTopic(
-                name=topic, topic_id=topic_id,
-                partitions=[commit_api.OffsetCommitRequestPartition(
-                    partition_index=partition, committed_offset=offset, committed_leader_epoch=3,
-                    committed_metadata=metadata,
-                )],
-            )],
-        ))
+        return offset_commit.handle(
+            self.context,
+            Header(version),
+            commit_api.OffsetCommitRequest(
+                group_id=group,
+                generation_id_or_member_epoch=generation,
+                member_id=member,
+                group_instance_id=instance,
+                retention_time_ms=retention,
+                topics=[
+                    commit_api.OffsetCommitRequestTopic(
+                        name=topic,
+                        topic_id=topic_id,
+                        partitions=[
+                            commit_api.OffsetCommitRequestPartition(
+                                partition_index=partition,
+                                committed_offset=offset,
+                                committed_leader_epoch=3,
+                                committed_metadata=metadata,
+                            )
+                        ],
+                    )
+                ],
+            ),
+        )
 
     def commit(self, offset: int = 100, **kwargs: Any) -> int:
         return int(answer(self.commit_later(offset, **kwargs)).topics[0].partitions[0].error_code)
 
     def fetch_later(
-        self, group: str = "grp", *, topic: str = "foo", topic_id: bytes = bytes(16),
-        partitions: tuple[int, ...] = (0,), version: int = 9, everything: bool = False,
+        self,
+        group: str = "grp",
+        *,
+        topic: str = "foo",
+        topic_id: bytes = bytes(16),
+        partitions: tuple[int, ...] = (0,),
+        version: int = 9,
+        everything: bool = False,
     ) -> Any:
         if version < 8:
-            request = fetch_api.OffsetFetchRequest(group_id=group, topics=(
-                None if everything else [fetch_api.OffsetFetchRequestTopic(
-                    name=topic, partition_indexes=list(partitions)
-                )]
-            ))
+            request = fetch_api.OffsetFetchRequest(
+                group_id=group,
+                topics=(
+                    None
+                    if everything
+                    else [
+                        fetch_api.OffsetFetchRequestTopic(
+                            name=topic, partition_indexes=list(partitions)
+                        )
+                    ]
+                ),
+            )
         else:
-            asked = fetch_api.OffsetFetchRequestGroup(group_id=group, topics=(
-                None if everything else [fetch_api.OffsetFetchRequestTopics(
-                    name=topic, topic_id=topic_id, partition_indexes=list(partitions)
-                )]
-            ))
+            asked = fetch_api.OffsetFetchRequestGroup(
+                group_id=group,
+                topics=(
+                    None
+                    if everything
+                    else [
+                        fetch_api.OffsetFetchRequestTopics(
+                            name=topic, topic_id=topic_id, partition_indexes=list(partitions)
+                        )
+                    ]
+                ),
+            )
             request = fetch_api.OffsetFetchRequest(groups=[asked])
         return offset_fetch.handle(self.context, Header(version), request)
 
@@ -141,17 +198,32 @@ class Groups(MemoryGroups):
         return [p.committed_offset for topic in found.topics for p in topic.partitions]
 
     def delete_offsets(self, topic: str = "foo", group: str = "grp", partition: int = 0) -> Any:
-        return answer(offset_delete.handle(self.context, Header(0), delete_api.OffsetDeleteRequest(
-            group_id=group, topics=[delete_api.OffsetDeleteRequestTopic(
-                name=topic,
-                partitions=[delete_api.OffsetDeleteRequestPartition(partition_index=partition)],
-            )],
-        )))
+        return answer(
+            offset_delete.handle(
+                self.context,
+                Header(0),
+                delete_api.OffsetDeleteRequest(
+                    group_id=group,
+                    topics=[
+                        delete_api.OffsetDeleteRequestTopic(
+                            name=topic,
+                            partitions=[
+                                delete_api.OffsetDeleteRequestPartition(partition_index=partition)
+                            ],
+                        )
+                    ],
+                ),
+            )
+        )
 
     def delete(self, *names: str) -> dict[str, int]:
-        response = answer(delete_groups.handle(
-            self.context, Header(3), delete_groups_api.DeleteGroupsRequest(groups_names=list(names))
-        ))
+        response = answer(
+            delete_groups.handle(
+                self.context,
+                Header(3),
+                delete_groups_api.DeleteGroupsRequest(groups_names=list(names)),
+            )
+        )
         return {result.group_id: result.error_code for result in response.results}
 
     def leave(self, member: str, version: int = 5, group: str = "grp") -> Any:
@@ -215,7 +287,9 @@ def test_a_commit_during_the_assignment_is_refused_and_during_the_join_accepted(
     groups = Groups()
     member = groups.member()
     request = join_api.JoinGroupRequest(
-        group_id="grp", session_timeout_ms=10_000, rebalance_timeout_ms=5_000,
+        group_id="grp",
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=5_000,
         protocol_type="consumer",
         protocols=[join_api.JoinGroupRequestProtocol(name="range", metadata=b"")],
     )
@@ -257,8 +331,10 @@ def test_a_failed_append_commits_nothing() -> None:
     groups = Groups()
     groups.commit(1)
     for storage, told in (
-        (56, codes.NOT_COORDINATOR), (3, codes.COORDINATOR_NOT_AVAILABLE),
-        (10, codes.UNKNOWN_SERVER_ERROR), (-1, codes.UNKNOWN_SERVER_ERROR),
+        (56, codes.NOT_COORDINATOR),
+        (3, codes.COORDINATOR_NOT_AVAILABLE),
+        (10, codes.UNKNOWN_SERVER_ERROR),
+        (-1, codes.UNKNOWN_SERVER_ERROR),
     ):
         groups.log.fail_with = storage
         assert groups.commit(2) == told
@@ -291,7 +367,9 @@ def test_fetch_of_every_version(version: int) -> None:
         groups.commit(100 + partition, partition=partition)
     topic_id = groups.foo if version >= 10 else bytes(16)
     asked: dict[str, Any] = {
-        "topic_id": topic_id, "version": version, "partitions": (0, 1, 5),
+        "topic_id": topic_id,
+        "version": version,
+        "partitions": (0, 1, 5),
     }
     assert groups.fetch(**asked) == [100, 101, -1]
     assert groups.fetch("unknown", **asked) == [-1, -1, -1]
@@ -358,7 +436,8 @@ def test_everything_committed_is_there_after_a_restart() -> None:
     assert groups.fetch("consumers") == [5]
     assert groups.describe("consumers").group_state == "Stable"
     assert sorted(groups.listed()) == [
-        ("consumers", "Stable", "classic"), ("grp", "Empty", "classic"),
+        ("consumers", "Stable", "classic"),
+        ("grp", "Empty", "classic"),
     ]
 
 
@@ -403,9 +482,16 @@ def test_offset_delete_keeps_what_the_group_reads() -> None:
 def test_offset_delete_of_a_busy_group_of_another_type_is_refused() -> None:
     groups = Groups()
     joined = groups.coordinator.join(
-        group_id="connect", member_id="", instance_id=None, client_id="c", client_host="/h",
-        session_timeout_ms=10_000, rebalance_timeout_ms=1_000, protocol_type="connect",
-        protocols=(("p", b""),), api_version=3,
+        group_id="connect",
+        member_id="",
+        instance_id=None,
+        client_id="c",
+        client_host="/h",
+        session_timeout_ms=10_000,
+        rebalance_timeout_ms=1_000,
+        protocol_type="connect",
+        protocols=(("p", b""),),
+        api_version=3,
     )
     groups.clock.advance(3_000)
     assert joined.done()
@@ -418,7 +504,9 @@ def test_delete_groups_takes_empty_groups_with_their_offsets() -> None:
     groups.commit(1, member=member, generation=1)
     groups.commit(2, group="simple")
     assert groups.delete("grp", "simple", "unknown", "grp") == {
-        "grp": codes.NON_EMPTY_GROUP, "simple": codes.NONE, "unknown": codes.GROUP_ID_NOT_FOUND,
+        "grp": codes.NON_EMPTY_GROUP,
+        "simple": codes.NONE,
+        "unknown": codes.GROUP_ID_NOT_FOUND,
     }
     groups.leave(member)
     assert groups.delete("grp") == {"grp": codes.NONE}
@@ -465,9 +553,11 @@ def test_offsets_count_from_when_the_group_became_empty() -> None:
     groups.commit(1, member=member, generation=1)
     for _ in range(400):
         groups.clock.advance(1_700_000)
-        beat = heartbeat.handle(groups.context, Header(4), heartbeat_api.HeartbeatRequest(
-            group_id="grp", generation_id=1, member_id=member
-        ))
+        beat = heartbeat.handle(
+            groups.context,
+            Header(4),
+            heartbeat_api.HeartbeatRequest(group_id="grp", generation_id=1, member_id=member),
+        )
         assert beat.error_code == 0
     assert WEEK < 400 * 1_700_000
     assert groups.fetch() == [1]
@@ -518,11 +608,15 @@ def test_describe_groups() -> None:
     member = groups.member()
     stable = groups.describe("grp")
     assert (stable.group_state, stable.protocol_type, stable.protocol_data) == (
-        "Stable", "consumer", "range"
+        "Stable",
+        "consumer",
+        "range",
     )
     described = stable.members[0]
     assert (described.member_id, described.client_id, described.client_host) == (
-        member, "client", "/127.0.0.1"
+        member,
+        "client",
+        "/127.0.0.1",
     )
     assert described.member_assignment == b"\x01"
     assert described.member_metadata.startswith(b"\x00\x00")
@@ -565,9 +659,13 @@ def test_leave_errors_of_every_version(version: int) -> None:
 
 
 def find(groups: Groups, version: int, key_type: int = 0) -> Any:
-    return find_coordinator.handle(groups.context, Header(version), find_api.FindCoordinatorRequest(
-        key="grp", key_type=key_type, coordinator_keys=["grp", "other"] if version >= 4 else []
-    ))
+    return find_coordinator.handle(
+        groups.context,
+        Header(version),
+        find_api.FindCoordinatorRequest(
+            key="grp", key_type=key_type, coordinator_keys=["grp", "other"] if version >= 4 else []
+        ),
+    )
 
 
 @pytest.mark.parametrize("version", range(7))

@@ -65,7 +65,12 @@ def test_reads_every_version_that_kafka_wrote() -> None:
     assert decode(bytes.fromhex(OFFSET_V1)) == (9, -1, "m", 2, 3, bytes(16))
     assert decode(bytes.fromhex(OFFSET_V3)) == (9, 4, "m", 2, -1, bytes(16))
     assert decode(bytes.fromhex(OFFSET_V4)) == (
-        1234567890123, 5, "meta", 1700000000000, -1, TOPIC_ID
+        1234567890123,
+        5,
+        "meta",
+        1700000000000,
+        -1,
+        TOPIC_ID,
     )
     for raw in (GROUP_V3, GROUP_V4):
         assert records.decode_group_value(bytes.fromhex(raw)) == GROUP

@@ -113,7 +113,10 @@ def test_serve_prints_one_line_and_stops_on_a_signal(tmp_path: Path, number: int
     path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     process = subprocess.Popen(
         [sys.executable, "-c", SERVE, "--set", "num.io.threads=3"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
     )
     assert process.stdout is not None

@@ -32,10 +32,13 @@ def describe(bench: Bench, kind: int, name: str, **fields: object) -> dc.Describ
     request = dc.DescribeConfigsRequest(
         resources=[
             dc.DescribeConfigsResource(
-                resource_type=kind, resource_name=name, configuration_keys=fields.pop("keys", None)  # type: ignore[arg-type]
+                resource_type=kind,
+                resource_name=name,
+                configuration_keys=fields.pop("keys", None),  # type: ignore[arg-type]
             )
         ],
-        include_synonyms=True, include_documentation=True,
+        include_synonyms=True,
+        include_documentation=True,
     )
     result: dc.DescribeConfigsResult = bench.call(32, 4, request).results[0]
     return result
@@ -47,7 +50,8 @@ def alter(
     request = ia.IncrementalAlterConfigsRequest(
         resources=[
             ia.AlterConfigsResource(
-                resource_type=kind, resource_name=name,
+                resource_type=kind,
+                resource_name=name,
                 configs=[ia.AlterableConfig(name=key, config_operation=operation, value=value)],
             )
         ]
@@ -65,7 +69,9 @@ def test_topic_configs_have_type_source_and_documentation(bench: Bench) -> None:
     assert all(one.documentation for one in result.configs)
     assert not any(one.read_only or one.is_sensitive for one in result.configs)
     assert [one.name for one in found["retention.ms"].synonyms] == [
-        "retention.ms", "log.retention.hours", "log.retention.hours"
+        "retention.ms",
+        "log.retention.hours",
+        "log.retention.hours",
     ]
 
 
@@ -93,7 +99,9 @@ def test_broker_configs(bench: Bench) -> None:
     [
         (TOPIC, "nope", codes.UNKNOWN_TOPIC_OR_PARTITION, ""),
         (
-            BROKER, "9", codes.INVALID_REQUEST,
+            BROKER,
+            "9",
+            codes.INVALID_REQUEST,
             "Unexpected broker id, expected 0 or empty string, but received 9",
         ),
         (BROKER, "abc", codes.INVALID_REQUEST, "Broker id must be an integer, but it is: abc"),
@@ -112,41 +120,80 @@ def test_what_cannot_be_described(
     ("kind", "name", "key", "value", "code", "message"),
     [
         (
-            TOPIC, "tt", "retention.ms", "abc", codes.INVALID_CONFIG,
+            TOPIC,
+            "tt",
+            "retention.ms",
+            "abc",
+            codes.INVALID_CONFIG,
             "Invalid value abc for configuration retention.ms: Not a number of type LONG",
         ),
         (TOPIC, "tt", "foo", "abc", codes.INVALID_CONFIG, "Unknown topic config name: foo"),
         (
-            TOPIC, "nope", "retention.ms", "1", codes.UNKNOWN_TOPIC_OR_PARTITION,
+            TOPIC,
+            "nope",
+            "retention.ms",
+            "1",
+            codes.UNKNOWN_TOPIC_OR_PARTITION,
             "The topic 'nope' does not exist.",
         ),
         (
-            TOPIC, "", "retention.ms", "1", codes.INVALID_REQUEST,
+            TOPIC,
+            "",
+            "retention.ms",
+            "1",
+            codes.INVALID_REQUEST,
             "Default topic resources are not allowed.",
         ),
         (
-            BROKER, "0", "num.partitions", "3", codes.INVALID_REQUEST,
+            BROKER,
+            "0",
+            "num.partitions",
+            "3",
+            codes.INVALID_REQUEST,
             "Cannot update these configs dynamically: [num.partitions]",
         ),
         (
-            BROKER, "", "log.cleaner.threads", "x", codes.INVALID_REQUEST,
+            BROKER,
+            "",
+            "log.cleaner.threads",
+            "x",
+            codes.INVALID_REQUEST,
             "Invalid value x for configuration log.cleaner.threads: Not a number of type INT",
         ),
         (
-            BROKER, "", "listeners", "PLAINTEXT://:1", codes.INVALID_REQUEST,
-            ("Cannot update these configs at default cluster level, broker id must be specified: "
-            "[listeners]"),
+            BROKER,
+            "",
+            "listeners",
+            "PLAINTEXT://:1",
+            codes.INVALID_REQUEST,
+            (
+                "Cannot update these configs at default cluster level, broker id must be specified: "
+                "[listeners]"
+            ),
         ),
         (
-            BROKER, "", "min.insync.replicas", "0", codes.INVALID_REQUEST,
+            BROKER,
+            "",
+            "min.insync.replicas",
+            "0",
+            codes.INVALID_REQUEST,
             "Invalid value 0 for configuration min.insync.replicas: Value must be at least 1",
         ),
         (
-            LOGGER, "0", "nope", "DEBUG", codes.INVALID_CONFIG, "Logger nope does not exist!",
+            LOGGER,
+            "0",
+            "nope",
+            "DEBUG",
+            codes.INVALID_CONFIG,
+            "Logger nope does not exist!",
         ),
         (GROUP, "g", "foo", "1", codes.INVALID_CONFIG, "Unknown group config name: foo"),
         (
-            METRICS, "cm", "foo", "1", codes.INVALID_REQUEST,
+            METRICS,
+            "cm",
+            "foo",
+            "1",
+            codes.INVALID_REQUEST,
             "Unknown client metrics configuration: foo",
         ),
         (0, "cm", "foo", "1", codes.INVALID_REQUEST, "Unknown resource type 0"),
@@ -160,7 +207,8 @@ def test_alteration_is_refused_as_kafka_does(
 
 def test_logger_operations_other_than_set_and_delete_are_refused(bench: Bench) -> None:
     assert alter(bench, LOGGER, "0", "root", "DEBUG", APPEND) == (
-        codes.INVALID_REQUEST, "APPEND operation is not allowed for the BROKER_LOGGER resource"
+        codes.INVALID_REQUEST,
+        "APPEND operation is not allowed for the BROKER_LOGGER resource",
     )
 
 
@@ -181,7 +229,8 @@ def test_alter_configs_replaces_all_overrides(bench: Bench) -> None:
     request = ac.AlterConfigsRequest(
         resources=[
             ac.AlterConfigsResource(
-                resource_type=TOPIC, resource_name="tt",
+                resource_type=TOPIC,
+                resource_name="tt",
                 configs=[ac.AlterableConfig(name="retention.ms", value="9")],
             )
         ]
@@ -202,7 +251,11 @@ def test_list_config_resources(bench: Bench) -> None:
     alter(bench, METRICS, "cm", "interval.ms", "1000")
     everything = bench.call(74, 1, lr.ListConfigResourcesRequest()).config_resources
     assert {(one.resource_type, one.resource_name) for one in everything} == {
-        (TOPIC, "tt"), (BROKER, "0"), (LOGGER, "0"), (METRICS, "cm"), (GROUP, "g")
+        (TOPIC, "tt"),
+        (BROKER, "0"),
+        (LOGGER, "0"),
+        (METRICS, "cm"),
+        (GROUP, "g"),
     }
     old = bench.call(74, 0, lr.ListConfigResourcesRequest()).config_resources
     assert [(one.resource_type, one.resource_name) for one in old] == [(METRICS, "cm")]

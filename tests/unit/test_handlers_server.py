@@ -103,7 +103,9 @@ def test_first_group_creates_the_offsets_topic(running: Running) -> None:
     assert (found.error_code, found.host, found.port) == (0, "127.0.0.1", 40000)
     (topic,) = running.engine.topics.values()
     assert (topic.name, len(topic.partitions), topic.is_internal) == (
-        "__consumer_offsets", 50, True
+        "__consumer_offsets",
+        50,
+        True,
     )
 
 

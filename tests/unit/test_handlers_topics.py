@@ -37,7 +37,9 @@ def create(bench: Bench, *names: str, partitions: int = 2, **configs: str) -> li
     request = ct.CreateTopicsRequest(
         topics=[
             ct.CreatableTopic(
-                name=name, num_partitions=partitions, replication_factor=1,
+                name=name,
+                num_partitions=partitions,
+                replication_factor=1,
                 configs=[
                     ct.CreatableTopicConfig(name=key.replace("_", "."), value=value)
                     for key, value in configs.items()
@@ -64,7 +66,8 @@ def test_create_topics_answers_id_counts_and_configs(bench: Bench) -> None:
 def test_create_topics_answers_a_doubled_name_once(bench: Bench) -> None:
     (result,) = create(bench, "t", "t")
     assert (result.error_code, result.error_message) == (
-        codes.INVALID_REQUEST, "Duplicate topic name."
+        codes.INVALID_REQUEST,
+        "Duplicate topic name.",
     )
 
 
@@ -74,8 +77,10 @@ def test_delete_topics_by_name_by_id_and_neither(bench: Bench) -> None:
     assert b is not None
     request = dt.DeleteTopicsRequest(
         topics=[
-            dt.DeleteTopicState(name="a"), dt.DeleteTopicState(name=None, topic_id=b.topic_id),
-            dt.DeleteTopicState(name=None), dt.DeleteTopicState(name="x"),
+            dt.DeleteTopicState(name="a"),
+            dt.DeleteTopicState(name=None, topic_id=b.topic_id),
+            dt.DeleteTopicState(name=None),
+            dt.DeleteTopicState(name="x"),
             dt.DeleteTopicState(name="a", topic_id=b.topic_id),
         ]
     )
@@ -107,7 +112,8 @@ def test_create_partitions_echoes_every_topic(bench: Bench) -> None:
     )
     answer = bench.call(37, 3, request).results
     assert [(one.name, one.error_code) for one in answer] == [
-        ("a", 0), ("x", codes.UNKNOWN_TOPIC_OR_PARTITION)
+        ("a", 0),
+        ("x", codes.UNKNOWN_TOPIC_OR_PARTITION),
     ]
     topic = bench.topics.index.get("a")
     assert topic is not None
@@ -149,7 +155,8 @@ def test_describe_topic_partitions_says_what_is_unknown(bench: Bench) -> None:
     )
     answer = bench.call(75, 0, request)
     assert {one.name: one.error_code for one in answer.topics} == {
-        "no": codes.UNKNOWN_TOPIC_OR_PARTITION, "n o": codes.INVALID_TOPIC_EXCEPTION
+        "no": codes.UNKNOWN_TOPIC_OR_PARTITION,
+        "n o": codes.INVALID_TOPIC_EXCEPTION,
     }
 
 
@@ -215,9 +222,7 @@ def test_describe_log_dirs_of_all_and_of_some(bench: Bench) -> None:
         bench.engine.append(topic.topic_id, partition, bytes(67))
     (everything,) = bench.call(35, 5, dl.DescribeLogDirsRequest(topics=None)).results
     assert [one.partition_size for one in everything.topics[0].partitions] == [67, 67]
-    some = dl.DescribeLogDirsRequest(
-        topics=[dl.DescribableLogDirTopic(topic="t", partitions=[1])]
-    )
+    some = dl.DescribeLogDirsRequest(topics=[dl.DescribableLogDirTopic(topic="t", partitions=[1])])
     (found,) = bench.call(35, 5, some).results
     assert [one.partition_index for one in found.topics[0].partitions] == [1]
 

@@ -60,10 +60,14 @@ def test_scan_is_ordered_bounded_and_within_its_prefix(
 @pytest.mark.parametrize(
     ("guard", "holds"),
     [
-        (Guard(b"a", "value", b"1"), True), (Guard(b"a", "value", b"2"), False),
-        (Guard(b"a", "mod", 1), True), (Guard(b"a", "mod", 0), False),
-        (Guard(b"x", "mod", 0), True), (Guard(b"x", "create", 0), True),
-        (Guard(b"a", "create", 1), True), (Guard(b"x", "value", None), True),
+        (Guard(b"a", "value", b"1"), True),
+        (Guard(b"a", "value", b"2"), False),
+        (Guard(b"a", "mod", 1), True),
+        (Guard(b"a", "mod", 0), False),
+        (Guard(b"x", "mod", 0), True),
+        (Guard(b"x", "create", 0), True),
+        (Guard(b"a", "create", 1), True),
+        (Guard(b"x", "value", None), True),
     ],
 )
 def test_guard_decides_the_branch(

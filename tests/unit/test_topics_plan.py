@@ -29,68 +29,89 @@ def index_of(*present: str) -> TopicIndex:
 
 REFUSED = [
     (
-        NewTopic(name="."), codes.INVALID_TOPIC_EXCEPTION,
+        NewTopic(name="."),
+        codes.INVALID_TOPIC_EXCEPTION,
         "Topic name is invalid: '.' is not allowed",
     ),
     (
-        NewTopic(name="a b"), codes.INVALID_TOPIC_EXCEPTION,
-        ("Topic name is invalid: 'a b' contains one or more characters other than ASCII "
-        "alphanumerics, '.', '_' and '-'"),
+        NewTopic(name="a b"),
+        codes.INVALID_TOPIC_EXCEPTION,
+        (
+            "Topic name is invalid: 'a b' contains one or more characters other than ASCII "
+            "alphanumerics, '.', '_' and '-'"
+        ),
     ),
     (
-        NewTopic(name="a" * 250), codes.INVALID_TOPIC_EXCEPTION,
-        (f"Topic name is invalid: the length of '{'a' * 250}' is longer than the max allowed "
-        "length 249"),
+        NewTopic(name="a" * 250),
+        codes.INVALID_TOPIC_EXCEPTION,
+        (
+            f"Topic name is invalid: the length of '{'a' * 250}' is longer than the max allowed "
+            "length 249"
+        ),
     ),
     (NewTopic(name="tt"), codes.TOPIC_ALREADY_EXISTS, "Topic 'tt' already exists."),
     (
-        NewTopic(name="a_b"), codes.INVALID_TOPIC_EXCEPTION,
+        NewTopic(name="a_b"),
+        codes.INVALID_TOPIC_EXCEPTION,
         "Topic 'a_b' collides with existing topic: a.b",
     ),
     (
-        NewTopic(name="__cluster_metadata"), codes.INVALID_REQUEST,
+        NewTopic(name="__cluster_metadata"),
+        codes.INVALID_REQUEST,
         "Creation of internal topic __cluster_metadata is prohibited.",
     ),
     (
-        NewTopic(name="x", partitions=1, replication_factor=3), codes.INVALID_REPLICATION_FACTOR,
-        ("Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot "
-        "be reached because only 1 broker(s) are registered or some brokers have all their log "
-        "directories cordoned."),
+        NewTopic(name="x", partitions=1, replication_factor=3),
+        codes.INVALID_REPLICATION_FACTOR,
+        (
+            "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot "
+            "be reached because only 1 broker(s) are registered or some brokers have all their log "
+            "directories cordoned."
+        ),
     ),
     (
-        NewTopic(name="x", replication_factor=0), codes.INVALID_REPLICATION_FACTOR,
+        NewTopic(name="x", replication_factor=0),
+        codes.INVALID_REPLICATION_FACTOR,
         "Replication factor must be larger than 0, or -1 to use the default value.",
     ),
     (
-        NewTopic(name="x", partitions=0), codes.INVALID_PARTITIONS,
+        NewTopic(name="x", partitions=0),
+        codes.INVALID_PARTITIONS,
         "Number of partitions was set to an invalid non-positive value.",
     ),
     (
-        NewTopic(name="x", assignments=[(0, [0, 0])]), codes.INVALID_REPLICA_ASSIGNMENT,
+        NewTopic(name="x", assignments=[(0, [0, 0])]),
+        codes.INVALID_REPLICA_ASSIGNMENT,
         "The manual partition assignment includes the broker 0 more than once.",
     ),
     (
-        NewTopic(name="x", assignments=[(0, [7])]), codes.INVALID_REPLICA_ASSIGNMENT,
+        NewTopic(name="x", assignments=[(0, [7])]),
+        codes.INVALID_REPLICA_ASSIGNMENT,
         "The manual partition assignment includes broker 7, but no such broker is registered.",
     ),
     (
-        NewTopic(name="x", assignments=[(0, [])]), codes.INVALID_REPLICA_ASSIGNMENT,
+        NewTopic(name="x", assignments=[(0, [])]),
+        codes.INVALID_REPLICA_ASSIGNMENT,
         "The manual partition assignment includes an empty replica list.",
     ),
     (
-        NewTopic(name="x", assignments=[(1, [0])]), codes.INVALID_REPLICA_ASSIGNMENT,
+        NewTopic(name="x", assignments=[(1, [0])]),
+        codes.INVALID_REPLICA_ASSIGNMENT,
         "partitions should be a consecutive 0-based integer sequence",
     ),
     (
-        NewTopic(name="x", partitions=2, assignments=[(0, [0])]), codes.INVALID_REQUEST,
+        NewTopic(name="x", partitions=2, assignments=[(0, [0])]),
+        codes.INVALID_REQUEST,
         "A manual partition assignment was specified, but numPartitions was not set to -1.",
     ),
     (
-        NewTopic(name="x", configs=[("retention.ms", None)]), codes.INVALID_CONFIG,
+        NewTopic(name="x", configs=[("retention.ms", None)]),
+        codes.INVALID_CONFIG,
         "Null value not supported for topic configs: retention.ms",
     ),
     (
-        NewTopic(name="x", configs=[("foo", "1")]), codes.INVALID_CONFIG,
+        NewTopic(name="x", configs=[("foo", "1")]),
+        codes.INVALID_CONFIG,
         "Unknown topic config name: foo",
     ),
 ]
@@ -111,8 +132,12 @@ def test_defaults_fill_what_is_minus_one() -> None:
 
 def test_replicas_go_round_the_brokers() -> None:
     topic = plan.plan_create(
-        NewTopic(name="x", partitions=3, replication_factor=2), TopicIndex(), CONFIG, (1, 2, 3),
-        names.new_topic_id, lambda: 0,
+        NewTopic(name="x", partitions=3, replication_factor=2),
+        TopicIndex(),
+        CONFIG,
+        (1, 2, 3),
+        names.new_topic_id,
+        lambda: 0,
     )
     assert [one.replicas for one in topic.partitions] == [(1, 2), (2, 3), (3, 1)]
 
@@ -126,15 +151,21 @@ def test_request_beyond_ten_thousand_partitions_is_refused() -> None:
 GROWTH_REFUSED = [
     (3, None, codes.INVALID_PARTITIONS, "Topic already has 3 partition(s)."),
     (
-        1, None, codes.INVALID_PARTITIONS,
+        1,
+        None,
+        codes.INVALID_PARTITIONS,
         "The topic x currently has 3 partition(s); 1 would not be an increase.",
     ),
     (
-        5, [[0]], codes.INVALID_REPLICA_ASSIGNMENT,
+        5,
+        [[0]],
+        codes.INVALID_REPLICA_ASSIGNMENT,
         "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.",
     ),
     (
-        4, [[5]], codes.INVALID_REPLICA_ASSIGNMENT,
+        4,
+        [[5]],
+        codes.INVALID_REPLICA_ASSIGNMENT,
         "The manual partition assignment includes broker 5, but no such broker is registered.",
     ),
 ]
@@ -159,7 +190,9 @@ def test_growth_keeps_what_is_there() -> None:
 
 def change(present: dict[str, str], *operations: tuple[str, int, str | None]) -> dict[str, str]:
     return plan.incremental(
-        present, operations, lambda name: plan.topic_key_default(name, CONFIG),
+        present,
+        operations,
+        lambda name: plan.topic_key_default(name, CONFIG),
         plan.topic_key_is_list,
     )
 
@@ -169,24 +202,27 @@ def test_incremental_operations() -> None:
     assert change({"retention.ms": "1"}, ("retention.ms", DELETE, None)) == {}
     assert change({}, ("foo", DELETE, None)) == {}
     assert change({}, ("cleanup.policy", APPEND, "compact")) == {"cleanup.policy": "delete,compact"}
-    assert change(
-        {"cleanup.policy": "delete,compact"}, ("cleanup.policy", SUBTRACT, "delete")
-    ) == {"cleanup.policy": "compact"}
+    assert change({"cleanup.policy": "delete,compact"}, ("cleanup.policy", SUBTRACT, "delete")) == {
+        "cleanup.policy": "compact"
+    }
 
 
 @pytest.mark.parametrize(
     ("operations", "code", "message"),
     [
         (
-            [("retention.ms", APPEND, "1")], codes.INVALID_CONFIG,
+            [("retention.ms", APPEND, "1")],
+            codes.INVALID_CONFIG,
             "Can't APPEND to key retention.ms because its type is not LIST.",
         ),
         (
-            [("retention.ms", SET, "1"), ("retention.ms", SET, "2")], codes.INVALID_REQUEST,
+            [("retention.ms", SET, "1"), ("retention.ms", SET, "2")],
+            codes.INVALID_REQUEST,
             "Error due to duplicate config keys",
         ),
         (
-            [("retention.ms", SET, None)], codes.INVALID_REQUEST,
+            [("retention.ms", SET, None)],
+            codes.INVALID_REQUEST,
             "Null value not supported for : retention.ms",
         ),
     ],

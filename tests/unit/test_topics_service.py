@@ -46,9 +46,7 @@ def test_partitions_spread_over_log_directories(bench: Bench) -> None:
 
 
 def test_validate_only_changes_nothing(bench: Bench) -> None:
-    (topic,) = bench.run(
-        bench.topics.create_topics([NewTopic(name="t")], validate_only=True)
-    )
+    (topic,) = bench.run(bench.topics.create_topics([NewTopic(name="t")], validate_only=True))
     assert isinstance(topic, Topic)
     assert bench.engine.published == []
     assert bench.topics.index.get("t") is None
@@ -60,7 +58,11 @@ def test_equal_names_are_all_refused_and_others_made(bench: Bench) -> None:
     )
     found = [one.code if isinstance(one, KafkaError) else 0 for one in outcomes]
     assert found == [
-        codes.INVALID_REQUEST, 0, codes.INVALID_REQUEST, 0, codes.INVALID_TOPIC_EXCEPTION
+        codes.INVALID_REQUEST,
+        0,
+        codes.INVALID_REQUEST,
+        0,
+        codes.INVALID_TOPIC_EXCEPTION,
     ]
 
 

@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _action(
-    actions: argparse._SubParsersAction[Any], name: str, text: str,
+    actions: argparse._SubParsersAction[Any],
+    name: str,
+    text: str,
     names: str | None,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text)

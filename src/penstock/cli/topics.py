@@ -34,7 +34,8 @@ def _create(client: AdminClient, arguments: argparse.Namespace) -> int:
     configs = [_pair(item) for item in arguments.config]
     topics = [
         CreatableTopic(
-            name=name, num_partitions=arguments.partitions,
+            name=name,
+            num_partitions=arguments.partitions,
             replication_factor=arguments.replication_factor,
             configs=[CreatableTopicConfig(name=key, value=value) for key, value in configs],
         )
@@ -44,8 +45,10 @@ def _create(client: AdminClient, arguments: argparse.Namespace) -> int:
     ignored = (TOPIC_ALREADY_EXISTS,) if arguments.if_not_exists else ()
     rows = [
         {
-            "topic": one.name, "topic_id": id_text(one.topic_id),
-            "partitions": one.num_partitions, "error": _error(one.error_code, one.error_message),
+            "topic": one.name,
+            "topic_id": id_text(one.topic_id),
+            "partitions": one.num_partitions,
+            "error": _error(one.error_code, one.error_message),
         }
         for one in answer.topics
     ]
@@ -58,7 +61,8 @@ def _delete(client: AdminClient, arguments: argparse.Namespace) -> int:
 
     request = DeleteTopicsRequest(
         topics=[DeleteTopicState(name=name) for name in arguments.names],
-        topic_names=list(arguments.names), timeout_ms=30_000,
+        topic_names=list(arguments.names),
+        timeout_ms=30_000,
     )
     answer = client.call(_DELETE, request)
     ignored = (UNKNOWN_TOPIC_OR_PARTITION,) if arguments.if_exists else ()
@@ -109,8 +113,10 @@ def _describe(client: AdminClient, arguments: argparse.Namespace) -> int:
         row["configs"] = _configs(client, one.name)
         row["partition_list"] = [
             {
-                "partition": part.partition_index, "leader": part.leader_id,
-                "leader_epoch": part.leader_epoch, "replicas": part.replica_nodes,
+                "partition": part.partition_index,
+                "leader": part.leader_id,
+                "leader_epoch": part.leader_epoch,
+                "replicas": part.replica_nodes,
                 "isr": part.isr_nodes,
             }
             for part in sorted(one.partitions, key=lambda part: part.partition_index)
@@ -151,7 +157,9 @@ def _configs(client: AdminClient, name: str) -> dict[str, str]:
 
 def _row(topic: Any) -> dict[str, Any]:
     return {
-        "topic": topic.name, "topic_id": id_text(topic.topic_id), "internal": topic.is_internal,
+        "topic": topic.name,
+        "topic_id": id_text(topic.topic_id),
+        "internal": topic.is_internal,
         "partitions": len(topic.partitions),
         "replication_factor": len(topic.partitions[0].replica_nodes) if topic.partitions else 0,
     }

@@ -17,12 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 # Variables of the images and scripts around Kafka that are not configuration.
-_NOT_CONFIG = frozenset((
-    "KAFKA_HOME", "KAFKA_VERSION", "KAFKA_DEBUG", "KAFKA_OPTS", "KAFKA_HEAP_OPTS",
-    "KAFKA_JMX_OPTS", "KAFKA_JMX_PORT", "KAFKA_JMX_HOSTNAME", "KAFKA_GC_LOG_OPTS",
-    "KAFKA_JVM_PERFORMANCE_OPTS", "KAFKA_LOG4J_OPTS", "KAFKA_LOG4J_ROOT_LOGLEVEL",
-    "KAFKA_LOG4J_LOGGERS", "KAFKA_TOOLS_LOG4J_LOGLEVEL", "KAFKA_BIN_PATH",
-))
+_NOT_CONFIG = frozenset(
+    (
+        "KAFKA_HOME",
+        "KAFKA_VERSION",
+        "KAFKA_DEBUG",
+        "KAFKA_OPTS",
+        "KAFKA_HEAP_OPTS",
+        "KAFKA_JMX_OPTS",
+        "KAFKA_JMX_PORT",
+        "KAFKA_JMX_HOSTNAME",
+        "KAFKA_GC_LOG_OPTS",
+        "KAFKA_JVM_PERFORMANCE_OPTS",
+        "KAFKA_LOG4J_OPTS",
+        "KAFKA_LOG4J_ROOT_LOGLEVEL",
+        "KAFKA_LOG4J_LOGGERS",
+        "KAFKA_TOOLS_LOG4J_LOGLEVEL",
+        "KAFKA_BIN_PATH",
+    )
+)
 _DEFAULT_LISTENER = "PLAINTEXT://127.0.0.1:9092"
 _LATER_SECURITY = ("SSL", "SASL_PLAINTEXT", "SASL_SSL")
 

@@ -27,8 +27,16 @@ SOURCE_CLIENT_METRICS = 7
 SOURCE_GROUP = 8
 
 TYPE_NUMBERS = {
-    "unknown": 0, "boolean": 1, "string": 2, "int": 3, "short": 4, "long": 5, "double": 6,
-    "list": 7, "class": 8, "password": 9,
+    "unknown": 0,
+    "boolean": 1,
+    "string": 2,
+    "int": 3,
+    "short": 4,
+    "long": 5,
+    "double": 6,
+    "list": 7,
+    "class": 8,
+    "password": 9,
 }
 
 
@@ -142,9 +150,7 @@ def _broker_entry(name: str, config: BrokerConfig) -> Entry:
     value = None if sensitive else _own_text(name, row[1], config)
     source = synonyms[0].source if synonyms else SOURCE_DEFAULT
     read_only = "d" not in row[3] and "p" not in row[3]
-    return Entry(
-        name, value, source, read_only, sensitive, tuple(synonyms), TYPE_NUMBERS[row[0]]
-    )
+    return Entry(name, value, source, read_only, sensitive, tuple(synonyms), TYPE_NUMBERS[row[0]])
 
 
 def _own_text(name: str, default: str | None, config: BrokerConfig) -> str | None:
@@ -163,7 +169,11 @@ def default_broker_entries(config: BrokerConfig) -> list[Entry]:
         shown = None if sensitive else value
         entries.append(
             Entry(
-                name, shown, SOURCE_DEFAULT_BROKER, row is None, sensitive,
+                name,
+                shown,
+                SOURCE_DEFAULT_BROKER,
+                row is None,
+                sensitive,
                 (Synonym(name, shown, SOURCE_DEFAULT_BROKER),),
                 TYPE_NUMBERS[row[0]] if row else 0,
             )
@@ -186,8 +196,13 @@ def group_entries(overrides: Mapping[str, str], config: BrokerConfig) -> list[En
             synonyms.append(Synonym(name, default, SOURCE_DEFAULT))
         entries.append(
             Entry(
-                name, overrides.get(name, default), synonyms[0].source if synonyms else 5,
-                False, False, tuple(synonyms), TYPE_NUMBERS[row[0]],
+                name,
+                overrides.get(name, default),
+                synonyms[0].source if synonyms else 5,
+                False,
+                False,
+                tuple(synonyms),
+                TYPE_NUMBERS[row[0]],
             )
         )
     return entries
@@ -201,7 +216,12 @@ def client_metrics_entries(overrides: Mapping[str, str]) -> list[Entry]:
         synonyms = (Synonym(name, overrides[name], source),) if given else ()
         entries.append(
             Entry(
-                name, overrides.get(name, row[1]), source, False, False, synonyms,
+                name,
+                overrides.get(name, row[1]),
+                source,
+                False,
+                False,
+                synonyms,
                 TYPE_NUMBERS[row[0]],
             )
         )

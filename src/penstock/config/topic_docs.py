@@ -73,7 +73,7 @@ def page() -> str:
         "# Topic configurations",
         "",
         "Every topic configuration of Apache Kafka 4.4 can be set, is validated and is described.",
-        "This table is generated (`python -m penstock.config.topic_docs`); those with \"no\" are",
+        'This table is generated (`python -m penstock.config.topic_docs`); those with "no" are',
         "kept and shown, but change nothing in this release. Of `cleanup.policy`, `compact` is",
         "accepted and validated, and cleaning comes with a later release.",
         "",

@@ -100,7 +100,8 @@ def _check_replicas(name: str, value: Value) -> None:
         left, colon, right = item.partition(":")
         if not (colon and left.isdigit() and right.isdigit()):
             raise _refuse(
-                name, f"[{', '.join(items)}]",
+                name,
+                f"[{', '.join(items)}]",
                 f"{name} must be the literal '*' or a list of replicas in the following format: "
                 "[partitionId]:[brokerId],[partitionId]:[brokerId],...",
             )

@@ -34,15 +34,32 @@ class ClassicMember:
     """One member. `join_waiter` and `sync_waiter` are opaque: whoever sent the request."""
 
     __slots__ = (
-        "assignment", "client_host", "client_id", "instance_id", "is_new", "join_waiter",
-        "member_id", "protocol_type", "protocols", "rebalance_timeout_ms", "session_timeout_ms",
+        "assignment",
+        "client_host",
+        "client_id",
+        "instance_id",
+        "is_new",
+        "join_waiter",
+        "member_id",
+        "protocol_type",
+        "protocols",
+        "rebalance_timeout_ms",
+        "session_timeout_ms",
         "sync_waiter",
     )
 
     def __init__(
-        self, *, member_id: str, instance_id: str | None, client_id: str, client_host: str,
-        rebalance_timeout_ms: int, session_timeout_ms: int, protocol_type: str,
-        protocols: Protocols, assignment: bytes = b"",
+        self,
+        *,
+        member_id: str,
+        instance_id: str | None,
+        client_id: str,
+        client_host: str,
+        rebalance_timeout_ms: int,
+        session_timeout_ms: int,
+        protocol_type: str,
+        protocols: Protocols,
+        assignment: bytes = b"",
     ) -> None:
         self.member_id = member_id
         self.instance_id = instance_id
@@ -78,9 +95,23 @@ class ClassicGroup:
     kind = "classic"
 
     __slots__ = (
-        "awaiting_join", "generation", "group_id", "leader", "members", "new_member_added",
-        "partition", "pending_joins", "pending_syncs", "previous_state", "protocol_name",
-        "protocol_type", "state", "state_timestamp", "static", "subscribed", "supported",
+        "awaiting_join",
+        "generation",
+        "group_id",
+        "leader",
+        "members",
+        "new_member_added",
+        "partition",
+        "pending_joins",
+        "pending_syncs",
+        "previous_state",
+        "protocol_name",
+        "protocol_type",
+        "state",
+        "state_timestamp",
+        "static",
+        "subscribed",
+        "supported",
     )
 
     def __init__(self, group_id: str, partition: int, state_timestamp: int | None) -> None:
@@ -178,7 +209,10 @@ class ClassicGroup:
         return member
 
     def update(
-        self, member: ClassicMember, protocols: Protocols, rebalance_timeout_ms: int,
+        self,
+        member: ClassicMember,
+        protocols: Protocols,
+        rebalance_timeout_ms: int,
         session_timeout_ms: int,
     ) -> None:
         self._count_protocols(member, -1)

@@ -41,7 +41,9 @@ _NAMES = {
     "offsets.topic.num.partitions": "offsets_topic_partitions",
 }
 _AT_LEAST_ONE = (
-    "group.max.size", "offsets.retention.minutes", "offsets.retention.check.interval.ms",
+    "group.max.size",
+    "offsets.retention.minutes",
+    "offsets.retention.check.interval.ms",
     "offsets.topic.num.partitions",
 )
 

@@ -117,8 +117,14 @@ class GroupCoordinator:
     """Serves the groups of every offsets partition that is loaded here."""
 
     def __init__(
-        self, *, settings: GroupSettings, log: OffsetsLog, offsets: OffsetTable,
-        members: MemberTable, clock: Clock, timers: Timers,
+        self,
+        *,
+        settings: GroupSettings,
+        log: OffsetsLog,
+        offsets: OffsetTable,
+        members: MemberTable,
+        clock: Clock,
+        timers: Timers,
     ) -> None:
         self.settings = settings
         self._log = log
@@ -202,9 +208,7 @@ class GroupCoordinator:
                 continue
             for entry in self._offsets.iterate(group_id):
                 if entry.topic == topic and entry.topic_id in (ZERO_ID, topic_id):
-                    gone.setdefault(group.partition, []).append(
-                        (group_id, topic, entry.partition)
-                    )
+                    gone.setdefault(group.partition, []).append((group_id, topic, entry.partition))
         for partition, keys in gone.items():
             self._append_tombstones(partition, keys, [], lambda _: None)
 
@@ -249,9 +253,18 @@ class GroupCoordinator:
 
     # -- requests -------------------------------------------------------------------------------
     def join(
-        self, *, group_id: str, member_id: str, instance_id: str | None, client_id: str,
-        client_host: str, session_timeout_ms: int, rebalance_timeout_ms: int, protocol_type: str,
-        protocols: Protocols, api_version: int,
+        self,
+        *,
+        group_id: str,
+        member_id: str,
+        instance_id: str | None,
+        client_id: str,
+        client_host: str,
+        session_timeout_ms: int,
+        rebalance_timeout_ms: int,
+        protocol_type: str,
+        protocols: Protocols,
+        api_version: int,
     ) -> Deferred[JoinResult]:
         """JoinGroup: answered when the rebalance completes."""
         error = self._check_join(group_id, session_timeout_ms, protocols)
@@ -269,10 +282,23 @@ class GroupCoordinator:
             return Deferred.of(JoinResult(codes.INCONSISTENT_GROUP_PROTOCOL))
         new_id = "" if member_id else _new_member_id(instance_id or client_id)
         waiter: Deferred[JoinResult] = Deferred()
-        self._dispatch(group, Join(
-            waiter, member_id, instance_id, client_id, client_host, session_timeout_ms,
-            rebalance_timeout_ms, protocol_type, protocols, api_version, new_id, created,
-        ))
+        self._dispatch(
+            group,
+            Join(
+                waiter,
+                member_id,
+                instance_id,
+                client_id,
+                client_host,
+                session_timeout_ms,
+                rebalance_timeout_ms,
+                protocol_type,
+                protocols,
+                api_version,
+                new_id,
+                created,
+            ),
+        )
         return waiter
 
     def _check_join(self, group_id: str, session_timeout_ms: int, protocols: Protocols) -> int:
@@ -282,9 +308,7 @@ class GroupCoordinator:
             return codes.INVALID_GROUP_ID
         settings = self.settings
         if not (
-            settings.min_session_timeout_ms
-            <= session_timeout_ms
-            <= settings.max_session_timeout_ms
+            settings.min_session_timeout_ms <= session_timeout_ms <= settings.max_session_timeout_ms
         ):
             return codes.INVALID_SESSION_TIMEOUT
         if bytes_of(protocols) > settings.max_subscription_bytes:
@@ -292,17 +316,33 @@ class GroupCoordinator:
         return self.gate(group_id)
 
     def sync(
-        self, *, group_id: str, member_id: str, instance_id: str | None, generation: int,
-        protocol_type: str | None, protocol_name: str | None, assignments: dict[str, bytes],
+        self,
+        *,
+        group_id: str,
+        member_id: str,
+        instance_id: str | None,
+        generation: int,
+        protocol_type: str | None,
+        protocol_name: str | None,
+        assignments: dict[str, bytes],
     ) -> Deferred[SyncResult]:
         """SyncGroup: answered when the leader's assignments are in the log."""
         group, error = self._classic(group_id, codes.UNKNOWN_MEMBER_ID)
         if group is None:
             return Deferred.of(SyncResult(error))
         waiter: Deferred[SyncResult] = Deferred()
-        self._dispatch(group, Sync(
-            waiter, member_id, instance_id, generation, protocol_type, protocol_name, assignments
-        ))
+        self._dispatch(
+            group,
+            Sync(
+                waiter,
+                member_id,
+                instance_id,
+                generation,
+                protocol_type,
+                protocol_name,
+                assignments,
+            ),
+        )
         return waiter
 
     def heartbeat(
@@ -334,8 +374,15 @@ class GroupCoordinator:
         return waiter
 
     def commit(
-        self, *, group_id: str, member_id: str, instance_id: str | None, generation: int,
-        api_version: int, retention_ms: int, commits: list[Commit],
+        self,
+        *,
+        group_id: str,
+        member_id: str,
+        instance_id: str | None,
+        generation: int,
+        api_version: int,
+        retention_ms: int,
+        commits: list[Commit],
     ) -> int | Deferred[int]:
         """OffsetCommit of offsets whose topics, partitions and metadata the caller has checked.
 
@@ -366,21 +413,30 @@ class GroupCoordinator:
         batch: list[Record] = [
             (
                 records.encode_offset_key(group_id, topic, partition),
-                records.encode_offset_value(records.OffsetCommitValue(
-                    offset, leader_epoch, metadata, now, expire_at, topic_id
-                )),
+                records.encode_offset_value(
+                    records.OffsetCommitValue(
+                        offset, leader_epoch, metadata, now, expire_at, topic_id
+                    )
+                ),
             )
             for topic_id, topic, partition, offset, leader_epoch, metadata in commits
         ]
         outcome = _Outcome()
         self._append(
-            group.partition, batch, now,
+            group.partition,
+            batch,
+            now,
             partial(self._committed, outcome, group_id, commits, now, expire_at),
         )
         return outcome.take()
 
     def _committed(
-        self, outcome: _Outcome, group_id: str, commits: list[Commit], now: int, expire_at: int,
+        self,
+        outcome: _Outcome,
+        group_id: str,
+        commits: list[Commit],
+        now: int,
+        expire_at: int,
         error: int,
     ) -> None:
         if not error:
@@ -391,7 +447,14 @@ class GroupCoordinator:
             try:
                 for topic_id, topic, partition, offset, leader_epoch, metadata in commits:
                     put(
-                        group_id, topic_id, topic, partition, offset, leader_epoch, metadata, now,
+                        group_id,
+                        topic_id,
+                        topic,
+                        partition,
+                        offset,
+                        leader_epoch,
+                        metadata,
+                        now,
                         expire_at,
                     )
             except MemoryError:
@@ -437,7 +500,8 @@ class GroupCoordinator:
         kept = frozenset(topic for topic, _ in topics if group.is_subscribed(topic))
         keys = [
             (group_id, topic, partition)
-            for topic, partitions in topics if topic not in kept
+            for topic, partitions in topics
+            if topic not in kept
             for partition in partitions
             # One that is still being committed is deleted behind its commit.
             if self._queues[group.partition]
@@ -478,7 +542,8 @@ class GroupCoordinator:
         for partition, names in by_partition.items():
             keys = [
                 (name, entry.topic, entry.partition)
-                for name in names for entry in self._offsets.iterate(name)
+                for name in names
+                for entry in self._offsets.iterate(name)
             ]
             self._append_tombstones(partition, keys, names, partial(done, names))
         return answer
@@ -538,7 +603,8 @@ class GroupCoordinator:
             self._dispatch(group, Appended(effect.then, codes.UNKNOWN_SERVER_ERROR))
             return
         self._append(
-            group.partition, [(records.encode_group_key(group.group_id), value)],
+            group.partition,
+            [(records.encode_group_key(group.group_id), value)],
             self._clock.wall_ms(),
             lambda error: self._dispatch(group, Appended(effect.then, error)),
         )
@@ -604,7 +670,10 @@ class GroupCoordinator:
             then(_append_error(handle))
 
     def _append_tombstones(
-        self, partition: int, keys: list[tuple[str, str, int]], group_ids: list[str],
+        self,
+        partition: int,
+        keys: list[tuple[str, str, int]],
+        group_ids: list[str],
         then: Callable[[int], None],
     ) -> None:
         """Delete offsets, and then groups, if they are still empty when the append ended."""
@@ -708,8 +777,15 @@ class GroupCoordinator:
         if group_id not in self._groups:
             self._groups[group_id] = ClassicGroup(group_id, partition, self._clock.wall_ms())
         self._offsets.put(
-            group_id, value.topic_id, topic, index, value.offset, value.leader_epoch,
-            value.metadata, value.commit_timestamp, value.expire_timestamp,
+            group_id,
+            value.topic_id,
+            topic,
+            index,
+            value.offset,
+            value.leader_epoch,
+            value.metadata,
+            value.commit_timestamp,
+            value.expire_timestamp,
         )
 
     def _replay_group(self, partition: int, key: bytes, raw: bytes | None) -> None:
@@ -734,10 +810,13 @@ def group_from_record(
     for member in value.members:
         group.add(
             ClassicMember(
-                member_id=member.member_id, instance_id=member.group_instance_id,
-                client_id=member.client_id, client_host=member.client_host,
+                member_id=member.member_id,
+                instance_id=member.group_instance_id,
+                client_id=member.client_id,
+                client_host=member.client_host,
                 rebalance_timeout_ms=(
-                    member.session_timeout if member.rebalance_timeout == -1
+                    member.session_timeout
+                    if member.rebalance_timeout == -1
                     else member.rebalance_timeout
                 ),
                 session_timeout_ms=member.session_timeout,

@@ -168,8 +168,11 @@ class MemoryGroups:
     """A whole coordinator in memory, and a way to restart it on the same log."""
 
     def __init__(
-        self, settings: GroupSettings | None = None, log: MemoryOffsetsLog | None = None,
-        *, topic_exists: bool = True,
+        self,
+        settings: GroupSettings | None = None,
+        log: MemoryOffsetsLog | None = None,
+        *,
+        topic_exists: bool = True,
     ) -> None:
         self.clock = ManualClock()
         self.log = log if log is not None else MemoryOffsetsLog()
@@ -185,8 +188,12 @@ class MemoryGroups:
         self.offsets = MemoryOffsetTable()
         self.members = MemoryMemberTable()
         self.coordinator = GroupCoordinator(
-            settings=self.settings, log=self.log, offsets=self.offsets, members=self.members,
-            clock=self.clock, timers=self.clock,
+            settings=self.settings,
+            log=self.log,
+            offsets=self.offsets,
+            members=self.members,
+            clock=self.clock,
+            timers=self.clock,
         )
         self.topics.coordinator = self.coordinator
         self.context = GroupContext(

@@ -36,8 +36,16 @@ class OffsetTable(Protocol):
     """Committed offsets by (group, topic name, partition). In memory or in C (broker room)."""
 
     def put(
-        self, group: str, topic_id: bytes, topic: str, partition: int, offset: int,
-        leader_epoch: int, metadata: str, commit_timestamp: int, expire_timestamp: int,
+        self,
+        group: str,
+        topic_id: bytes,
+        topic: str,
+        partition: int,
+        offset: int,
+        leader_epoch: int,
+        metadata: str,
+        commit_timestamp: int,
+        expire_timestamp: int,
     ) -> None:
         """Insert or replace. Raises MemoryError when the table is at its bound."""
 

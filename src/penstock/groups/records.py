@@ -168,16 +168,26 @@ def encode_offset_key(group: str, topic: str, partition: int) -> bytes:
 def encode_offset_value(value: OffsetCommitValue) -> bytes:
     """Version 4, or 1 for an offset that carries its own expiry, as Kafka 4.4 chooses."""
     if value.expire_timestamp != -1:
-        return b"".join((
-            b"\x00\x01", _LONG.pack(value.offset), _string(value.metadata),
-            _LONG.pack(value.commit_timestamp), _LONG.pack(value.expire_timestamp),
-        ))
+        return b"".join(
+            (
+                b"\x00\x01",
+                _LONG.pack(value.offset),
+                _string(value.metadata),
+                _LONG.pack(value.commit_timestamp),
+                _LONG.pack(value.expire_timestamp),
+            )
+        )
     metadata = value.metadata.encode()
     tail = b"\x00" if value.topic_id == ZERO_ID else b"\x01\x00\x10" + value.topic_id
-    return b"".join((
-        _OFFSET_HEAD.pack(4, value.offset, value.leader_epoch),
-        _unsigned_varint(len(metadata) + 1), metadata, _LONG.pack(value.commit_timestamp), tail,
-    ))
+    return b"".join(
+        (
+            _OFFSET_HEAD.pack(4, value.offset, value.leader_epoch),
+            _unsigned_varint(len(metadata) + 1),
+            metadata,
+            _LONG.pack(value.commit_timestamp),
+            tail,
+        )
+    )
 
 
 def encode_group_key(group: str) -> bytes:
@@ -186,16 +196,23 @@ def encode_group_key(group: str) -> bytes:
 
 def encode_group_value(value: GroupMetadataValue) -> bytes:
     parts = [
-        b"\x00\x03", _string(value.protocol_type), value.generation.to_bytes(4, "big", signed=True),
-        _nullable(value.protocol), _nullable(value.leader),
-        _LONG.pack(value.current_state_timestamp), len(value.members).to_bytes(4, "big"),
+        b"\x00\x03",
+        _string(value.protocol_type),
+        value.generation.to_bytes(4, "big", signed=True),
+        _nullable(value.protocol),
+        _nullable(value.leader),
+        _LONG.pack(value.current_state_timestamp),
+        len(value.members).to_bytes(4, "big"),
     ]
     for member in value.members:
         parts += (
-            _string(member.member_id), _nullable(member.group_instance_id),
-            _string(member.client_id), _string(member.client_host),
+            _string(member.member_id),
+            _nullable(member.group_instance_id),
+            _string(member.client_id),
+            _string(member.client_host),
             struct.pack(">ii", member.rebalance_timeout, member.session_timeout),
-            _blob(member.subscription), _blob(member.assignment),
+            _blob(member.subscription),
+            _blob(member.assignment),
         )
     return b"".join(parts)
 
@@ -264,10 +281,18 @@ def decode_group_value(data: bytes) -> GroupMetadataValue:
         assignment = cursor.blob(flexible)
         if flexible:
             cursor.tagged()
-        members.append(MemberMetadata(
-            member_id, instance_id, client_id, client_host, rebalance_timeout, session_timeout,
-            subscription, assignment,
-        ))
+        members.append(
+            MemberMetadata(
+                member_id,
+                instance_id,
+                client_id,
+                client_host,
+                rebalance_timeout,
+                session_timeout,
+                subscription,
+                assignment,
+            )
+        )
     if flexible:
         cursor.tagged()
     return GroupMetadataValue(protocol_type, generation, protocol, leader, timestamp, members)

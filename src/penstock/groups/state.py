@@ -320,8 +320,12 @@ def _join(at: _Step, join: Join) -> None:
     if join.created and not wrote and group.state != DEAD:
         # The group exists from here on, so its log has to know it.
         value = GroupMetadataValue(
-            protocol_type="", generation=group.generation, protocol=None, leader=None,
-            current_state_timestamp=_timestamp(group), members=[],
+            protocol_type="",
+            generation=group.generation,
+            protocol=None,
+            leader=None,
+            current_state_timestamp=_timestamp(group),
+            members=[],
         )
         at.effects.append(WriteGroup(value, Created()))
 
@@ -357,9 +361,7 @@ def _join_new(at: _Step, join: Join) -> None:
         # KIP-394: the id first, so that a client that retries does not become two members.
         group.pending_joins.add(join.new_member_id)
         at.effects.append(StartSession(join.new_member_id, join.session_timeout_ms))
-        _reply(
-            at, join.waiter, JoinResult(codes.MEMBER_ID_REQUIRED, member_id=join.new_member_id)
-        )
+        _reply(at, join.waiter, JoinResult(codes.MEMBER_ID_REQUIRED, member_id=join.new_member_id))
     else:
         _add_member(at, join, join.new_member_id)
 
@@ -408,9 +410,13 @@ def _join_known(at: _Step, join: Join) -> None:
 def _add_member(at: _Step, join: Join, member_id: str) -> None:
     group = at.group
     member = ClassicMember(
-        member_id=member_id, instance_id=join.instance_id, client_id=join.client_id,
-        client_host=join.client_host, rebalance_timeout_ms=join.rebalance_timeout_ms,
-        session_timeout_ms=join.session_timeout_ms, protocol_type=join.protocol_type,
+        member_id=member_id,
+        instance_id=join.instance_id,
+        client_id=join.client_id,
+        client_host=join.client_host,
+        rebalance_timeout_ms=join.rebalance_timeout_ms,
+        session_timeout_ms=join.session_timeout_ms,
+        protocol_type=join.protocol_type,
         protocols=join.protocols,
     )
     member.is_new = True
@@ -433,9 +439,7 @@ def _update_and_rebalance(at: _Step, join: Join, member: ClassicMember) -> None:
 
 def _supersede_join(at: _Step, member: ClassicMember) -> None:
     """The member asks again: its earlier request is answered with something it retries."""
-    _finish_join(
-        at, member, JoinResult(codes.REBALANCE_IN_PROGRESS, member_id=member.member_id)
-    )
+    _finish_join(at, member, JoinResult(codes.REBALANCE_IN_PROGRESS, member_id=member.member_id))
 
 
 def _replace_static(at: _Step, join: Join, old_id: str) -> None:
@@ -447,8 +451,13 @@ def _replace_static(at: _Step, join: Join, old_id: str) -> None:
     _finish_sync(at, member, SyncResult(codes.FENCED_INSTANCE_ID))
     at.effects.append(EndSession(old_id))
     undo = StaticReplaced(
-        old_id, join.new_member_id, member.protocols, member.rebalance_timeout_ms,
-        member.session_timeout_ms, group.leader, join.api_version,
+        old_id,
+        join.new_member_id,
+        member.protocols,
+        member.rebalance_timeout_ms,
+        member.session_timeout_ms,
+        group.leader,
+        join.api_version,
     )
     group.rename_static(old_id, join.new_member_id)
     group.update(member, join.protocols, join.rebalance_timeout_ms, join.session_timeout_ms)
@@ -509,7 +518,8 @@ def _complete_join(at: _Step) -> None:
     group = at.group
     at.effects.append(CancelTimer(JOIN_TIMER))
     missing = [
-        member.member_id for member in group.members.values()
+        member.member_id
+        for member in group.members.values()
         if member.join_waiter is None and member.instance_id is None
     ]
     for member_id in missing:
@@ -735,9 +745,14 @@ def _static_written(at: _Step, what: StaticReplaced, error: int) -> None:
         return
     if error:
         _finish_join(
-            at, member,
+            at,
+            member,
             JoinResult(
-                error, "", group.generation, group.protocol_type, group.protocol_name,
+                error,
+                "",
+                group.generation,
+                group.protocol_type,
+                group.protocol_name,
                 what.old_leader or "",
             ),
         )
@@ -816,8 +831,14 @@ def _joined(group: ClassicGroup, member: ClassicMember, *, with_members: bool) -
             for m in group.members.values()
         )
     return JoinResult(
-        codes.NONE, member.member_id, group.generation, group.protocol_type, group.protocol_name,
-        group.leader or "", False, members,
+        codes.NONE,
+        member.member_id,
+        group.generation,
+        group.protocol_type,
+        group.protocol_name,
+        group.leader or "",
+        False,
+        members,
     )
 
 
@@ -847,7 +868,8 @@ def group_value(group: ClassicGroup, assignments: dict[str, bytes] | None) -> Gr
                 session_timeout=member.session_timeout_ms,
                 subscription=member.metadata(group.protocol_name),
                 assignment=(
-                    member.assignment if assignments is None
+                    member.assignment
+                    if assignments is None
                     else assignments.get(member.member_id, b"")
                 ),
             )

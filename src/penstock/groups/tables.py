@@ -24,8 +24,16 @@ class MemoryOffsetTable:
         self._max_offsets = max_offsets
 
     def put(
-        self, group: str, topic_id: bytes, topic: str, partition: int, offset: int,
-        leader_epoch: int, metadata: str, commit_timestamp: int, expire_timestamp: int,
+        self,
+        group: str,
+        topic_id: bytes,
+        topic: str,
+        partition: int,
+        offset: int,
+        leader_epoch: int,
+        metadata: str,
+        commit_timestamp: int,
+        expire_timestamp: int,
     ) -> None:
         partitions = self._groups.get(group, {}).get(topic, {})
         if partition not in partitions:
@@ -33,7 +41,13 @@ class MemoryOffsetTable:
                 raise MemoryError("the table of committed offsets is full")
             self._size += 1
         self._groups.setdefault(group, {}).setdefault(topic, {})[partition] = OffsetEntry(
-            topic_id, topic, partition, offset, leader_epoch, metadata, commit_timestamp,
+            topic_id,
+            topic,
+            partition,
+            offset,
+            leader_epoch,
+            metadata,
+            commit_timestamp,
             expire_timestamp,
         )
 

@@ -30,16 +30,16 @@ async def handle(
         code, message = 0, None
         try:
             if keys.count((resource.resource_type, resource.resource_name)) > 1:
-                raise KafkaError(
-                    codes.INVALID_REQUEST, "Each resource must appear at most once."
-                )
+                raise KafkaError(codes.INVALID_REQUEST, "Each resource must appear at most once.")
             await _alter(ctx, resource, request.validate_only)
         except KafkaError as error:
             code, message = error.code, error.message
         responses.append(
             AlterConfigsResourceResponse(
-                error_code=code, error_message=message,
-                resource_type=resource.resource_type, resource_name=resource.resource_name,
+                error_code=code,
+                error_message=message,
+                resource_type=resource.resource_type,
+                resource_name=resource.resource_name,
             )
         )
     return AlterConfigsResponse(responses=responses)

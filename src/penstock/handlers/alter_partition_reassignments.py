@@ -56,9 +56,7 @@ def _reassign(
 def _check(ctx: Context, name: str, wanted: ReassignablePartition) -> None:
     topic = ctx.topics.index.get(name)
     if topic is None:
-        raise KafkaError(
-            codes.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {name}."
-        )
+        raise KafkaError(codes.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {name}.")
     if not 0 <= wanted.partition_index < len(topic.partitions):
         raise KafkaError(
             codes.UNKNOWN_TOPIC_OR_PARTITION,

@@ -61,9 +61,7 @@ def entries_of(ctx: Context, kind: int, name: str) -> list[describe.Entry]:
     if kind == BROKER_LOGGER:
         check_logger_broker(ctx, name)
         return [
-            describe.Entry(
-                shown, _level(logger), describe.SOURCE_LOGGER, False, False, (), 0
-            )
+            describe.Entry(shown, _level(logger), describe.SOURCE_LOGGER, False, False, (), 0)
             for shown, logger in _LOGGERS.items()
         ]
     if kind == GROUP:
@@ -108,7 +106,10 @@ def _level(logger: str) -> str:
 
 # -- changing -----------------------------------------------------------------------------------
 async def alter(
-    ctx: Context, kind: int, name: str, change_of: Callable[[Rules], Change],
+    ctx: Context,
+    kind: int,
+    name: str,
+    change_of: Callable[[Rules], Change],
     validate_only: bool,
 ) -> None:
     """Change one resource (not a logger); `change_of` makes the change out of the kind's rules."""
@@ -175,9 +176,7 @@ async def _alter_topic(
     if problem is not None:
         raise KafkaError(codes.INVALID_TOPIC_EXCEPTION, problem)
     if ctx.topics.index.get(name) is None:
-        raise KafkaError(
-            codes.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist."
-        )
+        raise KafkaError(codes.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist.")
     from penstock.config.topic_keys import TOPIC_KEYS
 
     rules = Rules(
@@ -231,9 +230,7 @@ def _check_table(kind: int, new: Mapping[str, str]) -> None:
         if row is None and kind == GROUP:
             raise KafkaError(codes.INVALID_CONFIG, f"Unknown group config name: {name}")
         if row is None:
-            raise KafkaError(
-                codes.INVALID_REQUEST, f"Unknown client metrics configuration: {name}"
-            )
+            raise KafkaError(codes.INVALID_REQUEST, f"Unknown client metrics configuration: {name}")
         try:
             parse_checked(name, row, value)
         except ConfigError as error:

@@ -27,14 +27,24 @@ class RequestHeader:
     """Of one request. `client_host` is a numeric address, `principal` as "User:name"."""
 
     __slots__ = (
-        "api_key", "api_version", "client_host", "client_id", "correlation_id", "listener",
+        "api_key",
+        "api_version",
+        "client_host",
+        "client_id",
+        "correlation_id",
+        "listener",
         "principal",
     )
 
     def __init__(
-        self, api_key: int, api_version: int, correlation_id: int = 0,
-        client_id: str | None = None, client_host: str = "127.0.0.1",
-        listener: str = "PLAINTEXT", principal: str = "User:ANONYMOUS",
+        self,
+        api_key: int,
+        api_version: int,
+        correlation_id: int = 0,
+        client_id: str | None = None,
+        client_host: str = "127.0.0.1",
+        listener: str = "PLAINTEXT",
+        principal: str = "User:ANONYMOUS",
     ) -> None:
         self.api_key = api_key
         self.api_version = api_version
@@ -49,8 +59,14 @@ class Context:
     """Services of one broker. `groups` gives the group handlers' context, built at first use."""
 
     def __init__(
-        self, *, config: BrokerConfig, engine: EnginePort, topics: TopicService,
-        producer_ids: ProducerIds, cluster_id: str, endpoints: tuple[BrokerEndpoint, ...],
+        self,
+        *,
+        config: BrokerConfig,
+        engine: EnginePort,
+        topics: TopicService,
+        producer_ids: ProducerIds,
+        cluster_id: str,
+        endpoints: tuple[BrokerEndpoint, ...],
         groups: Callable[[], GroupContext] | None = None,
     ) -> None:
         self.config = config

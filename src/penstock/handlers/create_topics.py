@@ -55,13 +55,20 @@ def _failure(name: str, error: KafkaError) -> CreatableTopicResult:
 def _success(ctx: Context, topic: Topic) -> CreatableTopicResult:
     configs = [
         CreatableTopicConfigs(
-            name=entry.name, value=entry.value, read_only=entry.read_only,
-            config_source=entry.source, is_sensitive=entry.sensitive,
+            name=entry.name,
+            value=entry.value,
+            read_only=entry.read_only,
+            config_source=entry.source,
+            is_sensitive=entry.sensitive,
         )
         for entry in topic_entries(topic.configs, ctx.config)
     ]
     return CreatableTopicResult(
-        name=topic.name, topic_id=topic.topic_id, error_code=0, error_message=None,
-        num_partitions=len(topic.partitions), replication_factor=topic.replication_factor,
+        name=topic.name,
+        topic_id=topic.topic_id,
+        error_code=0,
+        error_message=None,
+        num_partitions=len(topic.partitions),
+        replication_factor=topic.replication_factor,
         configs=configs,
     )

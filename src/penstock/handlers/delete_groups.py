@@ -31,7 +31,9 @@ def handle(
 
 
 def _response(results: dict[str, int]) -> DeleteGroupsResponse:
-    return DeleteGroupsResponse(results=[
-        DeletableGroupResult(group_id=group_id, error_code=error)
-        for group_id, error in results.items()
-    ])
+    return DeleteGroupsResponse(
+        results=[
+            DeletableGroupResult(group_id=group_id, error_code=error)
+            for group_id, error in results.items()
+        ]
+    )

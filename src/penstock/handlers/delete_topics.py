@@ -49,9 +49,7 @@ async def handle(
 def _wanted(version: int, request: DeleteTopicsRequest) -> list[_Entry]:
     if version < 6:
         return [(name, None) for name in request.topic_names]
-    return [
-        (one.name, None if one.topic_id == ZERO_ID else one.topic_id) for one in request.topics
-    ]
+    return [(one.name, None if one.topic_id == ZERO_ID else one.topic_id) for one in request.topics]
 
 
 def _problem(entry: _Entry, wanted: list[_Entry]) -> str | None:

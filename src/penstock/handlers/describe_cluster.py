@@ -35,7 +35,8 @@ def handle(
         )
     asked = request.include_cluster_authorized_operations
     return DescribeClusterResponse(
-        cluster_id=ctx.cluster_id, controller_id=ctx.node_id,
+        cluster_id=ctx.cluster_id,
+        controller_id=ctx.node_id,
         brokers=[
             DescribeClusterBroker(
                 broker_id=one.node_id, host=one.host, port=one.port, rack=one.rack

@@ -39,15 +39,19 @@ def _describe(
         entries = entries_of(ctx, resource.resource_type, resource.resource_name)
     except KafkaError as error:
         return DescribeConfigsResult(
-            error_code=error.code, error_message=error.message,
-            resource_type=resource.resource_type, resource_name=resource.resource_name,
+            error_code=error.code,
+            error_message=error.message,
+            resource_type=resource.resource_type,
+            resource_name=resource.resource_name,
         )
     if resource.configuration_keys:
         wanted = set(resource.configuration_keys)
         entries = [entry for entry in entries if entry.name in wanted]
     docs = _documentation(resource.resource_type) if request.include_documentation else {}
     return DescribeConfigsResult(
-        error_code=0, error_message=None, resource_type=resource.resource_type,
+        error_code=0,
+        error_message=None,
+        resource_type=resource.resource_type,
         resource_name=resource.resource_name,
         configs=[_result(entry, request.include_synonyms, docs) for entry in entries],
     )
@@ -71,11 +75,15 @@ def _result(
 ) -> DescribeConfigsResourceResult:
     synonyms = entry.synonyms if include_synonyms else ()
     return DescribeConfigsResourceResult(
-        name=entry.name, value=entry.value, read_only=entry.read_only,
-        config_source=entry.source, is_sensitive=entry.sensitive,
+        name=entry.name,
+        value=entry.value,
+        read_only=entry.read_only,
+        config_source=entry.source,
+        is_sensitive=entry.sensitive,
         synonyms=[
             DescribeConfigsSynonym(name=one.name, value=one.value, source=one.source)
             for one in synonyms
         ],
-        config_type=entry.type, documentation=docs.get(entry.name),
+        config_type=entry.type,
+        documentation=docs.get(entry.name),
     )

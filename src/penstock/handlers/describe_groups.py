@@ -29,10 +29,12 @@ _ALL_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 def handle(
     ctx: GroupContext, header: RequestHeader, request: DescribeGroupsRequest
 ) -> DescribeGroupsResponse:
-    return DescribeGroupsResponse(groups=[
-        _describe(ctx, header.api_version, group_id, request.include_authorized_operations)
-        for group_id in request.groups
-    ])
+    return DescribeGroupsResponse(
+        groups=[
+            _describe(ctx, header.api_version, group_id, request.include_authorized_operations)
+            for group_id in request.groups
+        ]
+    )
 
 
 def _describe(
@@ -47,7 +49,8 @@ def _describe(
         if version >= 6:
             answer.error_code = codes.GROUP_ID_NOT_FOUND
             answer.error_message = (
-                f"Group {group_id} not found." if group is None
+                f"Group {group_id} not found."
+                if group is None
                 else f"Group {group_id} is not a classic group."
             )
     else:

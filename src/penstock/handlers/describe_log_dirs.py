@@ -38,12 +38,16 @@ def _result(
             continue
         topics.setdefault(topic.name, []).append(
             DescribeLogDirsPartition(
-                partition_index=one.partition, partition_size=one.size_bytes, offset_lag=0,
+                partition_index=one.partition,
+                partition_size=one.size_bytes,
+                offset_lag=0,
                 is_future_key=False,
             )
         )
     return DescribeLogDirsResult(
-        error_code=info.error, log_dir=info.path, total_bytes=info.total_bytes,
+        error_code=info.error,
+        log_dir=info.path,
+        total_bytes=info.total_bytes,
         usable_bytes=info.usable_bytes,
         topics=[
             DescribeLogDirsTopic(name=name, partitions=partitions)

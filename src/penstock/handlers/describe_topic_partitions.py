@@ -66,19 +66,28 @@ def _unknown(name: str) -> DescribeTopicPartitionsResponseTopic:
     bad = name_problem(name) is not None
     return DescribeTopicPartitionsResponseTopic(
         error_code=codes.INVALID_TOPIC_EXCEPTION if bad else codes.UNKNOWN_TOPIC_OR_PARTITION,
-        name=name, topic_id=ZERO_ID,
+        name=name,
+        topic_id=ZERO_ID,
     )
 
 
 def _page(topic: Topic, start: int, limit: int) -> DescribeTopicPartitionsResponseTopic:
     return DescribeTopicPartitionsResponseTopic(
-        error_code=0, name=topic.name, topic_id=topic.topic_id, is_internal=topic.is_internal,
+        error_code=0,
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.is_internal,
         topic_authorized_operations=TOPIC_OPERATIONS,
         partitions=[
             DescribeTopicPartitionsResponsePartition(
-                error_code=0, partition_index=start + at, leader_id=one.leader,
-                leader_epoch=one.leader_epoch, replica_nodes=list(one.replicas),
-                isr_nodes=list(one.isr), eligible_leader_replicas=[], last_known_elr=[],
+                error_code=0,
+                partition_index=start + at,
+                leader_id=one.leader,
+                leader_epoch=one.leader_epoch,
+                replica_nodes=list(one.replicas),
+                isr_nodes=list(one.isr),
+                eligible_leader_replicas=[],
+                last_known_elr=[],
                 offline_replicas=[],
             )
             for at, one in enumerate(topic.partitions[start : start + limit])

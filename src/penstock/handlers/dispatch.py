@@ -58,13 +58,21 @@ class Dispatcher:
         except (ValueError, LookupError) as error:
             _log.warning(
                 "request of %s closed its connection: key %d version %d: %s",
-                raw.client_host, raw.api_key, raw.api_version, error,
+                raw.client_host,
+                raw.api_key,
+                raw.api_version,
+                error,
             )
             self._engine.close_connection(raw.token)
             return
         header = RequestHeader(
-            raw.api_key, raw.api_version, wire.correlation_id,  # type: ignore[attr-defined]
-            wire.client_id, raw.client_host, raw.listener, raw.principal,  # type: ignore[attr-defined]
+            raw.api_key,
+            raw.api_version,
+            wire.correlation_id,  # type: ignore[attr-defined]
+            wire.client_id,
+            raw.client_host,
+            raw.listener,
+            raw.principal,  # type: ignore[attr-defined]
         )
         self._in_progress += 1
         try:
@@ -86,9 +94,8 @@ class Dispatcher:
 
     def _needs_offsets_topic(self, header: RequestHeader, request: Any) -> bool:
         return (
-            (request.key_type == 0 or header.api_version == 0)
-            and self._ctx.groups.offsets_topic.partition_count() == 0
-        )
+            request.key_type == 0 or header.api_version == 0
+        ) and self._ctx.groups.offsets_topic.partition_count() == 0
 
     async def _find_coordinator(
         self, handler: Callable[..., Any], header: RequestHeader, request: Any
@@ -159,7 +166,8 @@ class Dispatcher:
             code = error.kafka_code
         if code == _UNKNOWN_SERVER_ERROR:
             _log.error(
-                "handler %s failed", HANDLERS[header.api_key],
+                "handler %s failed",
+                HANDLERS[header.api_key],
                 exc_info=(type(error), error, error.__traceback__),
             )
         try:

@@ -79,7 +79,9 @@ def _describe_configs(m: ModuleType, header: RequestHeader, request: Any, code: 
     return m.DescribeConfigsResponse(
         results=[
             m.DescribeConfigsResult(
-                error_code=code, error_message=None, resource_type=one.resource_type,
+                error_code=code,
+                error_message=None,
+                resource_type=one.resource_type,
                 resource_name=one.resource_name,
             )
             for one in request.resources
@@ -92,7 +94,9 @@ def _alter_configs(m: ModuleType, header: RequestHeader, request: Any, code: int
     return whole(
         responses=[
             m.AlterConfigsResourceResponse(
-                error_code=code, error_message=None, resource_type=one.resource_type,
+                error_code=code,
+                error_message=None,
+                resource_type=one.resource_type,
                 resource_name=one.resource_name,
             )
             for one in request.resources
@@ -115,7 +119,8 @@ def _offset_commit(m: ModuleType, header: RequestHeader, request: Any, code: int
     return m.OffsetCommitResponse(
         topics=[
             m.OffsetCommitResponseTopic(
-                name=topic.name, topic_id=topic.topic_id,
+                name=topic.name,
+                topic_id=topic.topic_id,
                 partitions=[
                     m.OffsetCommitResponsePartition(
                         partition_index=one.partition_index, error_code=code
@@ -148,8 +153,7 @@ def _describe_groups(m: ModuleType, header: RequestHeader, request: Any, code: i
 def _delete_groups(m: ModuleType, header: RequestHeader, request: Any, code: int) -> Any:
     return m.DeleteGroupsResponse(
         results=[
-            m.DeletableGroupResult(group_id=name, error_code=code)
-            for name in request.groups_names
+            m.DeletableGroupResult(group_id=name, error_code=code) for name in request.groups_names
         ]
     )
 

@@ -32,15 +32,19 @@ def handle(
     key_type = request.key_type if header.api_version >= 1 else GROUP
     error, (node_id, host, port) = _find(ctx, header, key_type)
     if header.api_version >= 4:
-        return FindCoordinatorResponse(coordinators=[
-            Coordinator(key=key, node_id=node_id, host=host, port=port, error_code=error)
-            for key in request.coordinator_keys
-        ])
+        return FindCoordinatorResponse(
+            coordinators=[
+                Coordinator(key=key, node_id=node_id, host=host, port=port, error_code=error)
+                for key in request.coordinator_keys
+            ]
+        )
     return FindCoordinatorResponse(
         error_code=error,
         # Kafka spells success out as well.
         error_message=codes.MESSAGES.get(error) if error else "NONE",
-        node_id=node_id, host=host, port=port,
+        node_id=node_id,
+        host=host,
+        port=port,
     )
 
 

@@ -34,8 +34,12 @@ def handle(
             continue
         if states and group.state.lower() not in states:
             continue
-        groups.append(ListedGroup(
-            group_id=group.group_id, protocol_type=group.protocol_type or "",
-            group_state=group.state, group_type=group.kind,
-        ))
+        groups.append(
+            ListedGroup(
+                group_id=group.group_id,
+                protocol_type=group.protocol_type or "",
+                group_state=group.state,
+                group_type=group.kind,
+            )
+        )
     return ListGroupsResponse(groups=groups)

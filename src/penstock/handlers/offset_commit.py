@@ -45,9 +45,11 @@ def handle(
             name = topic.name
             topic_id = ctx.topics.topic_id(name)
             missing = codes.UNKNOWN_TOPIC_OR_PARTITION
-        response.topics.append(OffsetCommitResponseTopic(
-            name=name or topic.name, topic_id=topic_id or ZERO_ID, partitions=partitions
-        ))
+        response.topics.append(
+            OffsetCommitResponseTopic(
+                name=name or topic.name, topic_id=topic_id or ZERO_ID, partitions=partitions
+            )
+        )
         if name is None or topic_id is None:
             partitions.extend(
                 OffsetCommitResponsePartition(
@@ -69,10 +71,16 @@ def handle(
             if len(metadata) > limit:
                 answer.error_code = codes.OFFSET_METADATA_TOO_LARGE
             else:
-                commits.append((
-                    topic_id, name, asked.partition_index, asked.committed_offset,
-                    asked.committed_leader_epoch, metadata,
-                ))
+                commits.append(
+                    (
+                        topic_id,
+                        name,
+                        asked.partition_index,
+                        asked.committed_offset,
+                        asked.committed_leader_epoch,
+                        metadata,
+                    )
+                )
     if not valid:
         return response
     outcome = ctx.coordinator.commit(

@@ -50,13 +50,18 @@ def _response(
     for topic in request.topics:
         valid = frozenset(known.get(topic.name, ()))
         done = codes.GROUP_SUBSCRIBED_TO_TOPIC if topic.name in kept else codes.NONE
-        topics.append(OffsetDeleteResponseTopic(name=topic.name, partitions=[
-            OffsetDeleteResponsePartition(
-                partition_index=p.partition_index,
-                error_code=(
-                    done if p.partition_index in valid else codes.UNKNOWN_TOPIC_OR_PARTITION
-                ),
+        topics.append(
+            OffsetDeleteResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetDeleteResponsePartition(
+                        partition_index=p.partition_index,
+                        error_code=(
+                            done if p.partition_index in valid else codes.UNKNOWN_TOPIC_OR_PARTITION
+                        ),
+                    )
+                    for p in topic.partitions
+                ],
             )
-            for p in topic.partitions
-        ]))
+        )
     return OffsetDeleteResponse(topics=topics)

@@ -35,9 +35,7 @@ def handle(
     ctx: GroupContext, header: RequestHeader, request: OffsetFetchRequest
 ) -> OffsetFetchResponse | Deferred[OffsetFetchResponse]:
     version = header.api_version
-    names = (
-        [request.group_id] if version < 8 else [group.group_id for group in request.groups]
-    )
+    names = [request.group_id] if version < 8 else [group.group_id for group in request.groups]
     unsettled: list[Deferred[int]] = []
     for name in names:
         settled = ctx.coordinator.settle(name)
@@ -72,32 +70,40 @@ def _respond(ctx: GroupContext, version: int, request: OffsetFetchRequest) -> Of
     found = _group(ctx, version, group)
     if found.error_code and version < 2:
         # No place for the code of the group: every partition carries it.
-        return OffsetFetchResponse(topics=[
-            _all_failed(topic, found.error_code) for topic in request.topics or ()
-        ])
+        return OffsetFetchResponse(
+            topics=[_all_failed(topic, found.error_code) for topic in request.topics or ()]
+        )
     return OffsetFetchResponse(
         error_code=found.error_code,
         topics=[
-            OffsetFetchResponseTopic(name=topic.name, partitions=[
-                OffsetFetchResponsePartition(
-                    partition_index=p.partition_index, committed_offset=p.committed_offset,
-                    committed_leader_epoch=p.committed_leader_epoch, metadata=p.metadata,
-                    error_code=p.error_code,
-                )
-                for p in topic.partitions
-            ])
+            OffsetFetchResponseTopic(
+                name=topic.name,
+                partitions=[
+                    OffsetFetchResponsePartition(
+                        partition_index=p.partition_index,
+                        committed_offset=p.committed_offset,
+                        committed_leader_epoch=p.committed_leader_epoch,
+                        metadata=p.metadata,
+                        error_code=p.error_code,
+                    )
+                    for p in topic.partitions
+                ],
+            )
             for topic in found.topics
         ],
     )
 
 
 def _all_failed(topic: OffsetFetchRequestTopic, error: int) -> OffsetFetchResponseTopic:
-    return OffsetFetchResponseTopic(name=topic.name, partitions=[
-        OffsetFetchResponsePartition(
-            partition_index=index, committed_offset=_NO_OFFSET, metadata="", error_code=error
-        )
-        for index in topic.partition_indexes
-    ])
+    return OffsetFetchResponseTopic(
+        name=topic.name,
+        partitions=[
+            OffsetFetchResponsePartition(
+                partition_index=index, committed_offset=_NO_OFFSET, metadata="", error_code=error
+            )
+            for index in topic.partition_indexes
+        ],
+    )
 
 
 def _group(
@@ -151,8 +157,10 @@ def _all_topics(ctx: GroupContext, version: int, group_id: str) -> list[OffsetFe
             if version >= 10:
                 topic_id = ctx.topics.topic_id(entry.topic)
             # By id, a topic that is gone cannot be named.
-            topics[entry.topic] = None if topic_id is None else OffsetFetchResponseTopics(
-                name=entry.topic, topic_id=topic_id, partitions=[]
+            topics[entry.topic] = (
+                None
+                if topic_id is None
+                else OffsetFetchResponseTopics(name=entry.topic, topic_id=topic_id, partitions=[])
             )
         answer = topics[entry.topic]
         if answer is not None:
@@ -162,13 +170,18 @@ def _all_topics(ctx: GroupContext, version: int, group_id: str) -> list[OffsetFe
 
 def _partition(entry: OffsetEntry) -> OffsetFetchResponsePartitions:
     return OffsetFetchResponsePartitions(
-        partition_index=entry.partition, committed_offset=entry.offset,
-        committed_leader_epoch=entry.leader_epoch, metadata=entry.metadata,
+        partition_index=entry.partition,
+        committed_offset=entry.offset,
+        committed_leader_epoch=entry.leader_epoch,
+        metadata=entry.metadata,
     )
 
 
 def _nothing(index: int, error: int) -> OffsetFetchResponsePartitions:
     return OffsetFetchResponsePartitions(
-        partition_index=index, committed_offset=_NO_OFFSET, committed_leader_epoch=-1, metadata="",
+        partition_index=index,
+        committed_offset=_NO_OFFSET,
+        committed_leader_epoch=-1,
+        metadata="",
         error_code=error,
     )

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 def handle(
     ctx: GroupContext, header: RequestHeader, request: SyncGroupRequest
 ) -> SyncGroupResponse | Deferred[SyncGroupResponse]:
-    if header.api_version >= 5 and (
-        request.protocol_type is None or request.protocol_name is None
-    ):
+    if header.api_version >= 5 and (request.protocol_type is None or request.protocol_name is None):
         return SyncGroupResponse(error_code=codes.INCONSISTENT_GROUP_PROTOCOL)
     result = ctx.coordinator.sync(
         group_id=request.group_id,

@@ -45,8 +45,12 @@ class Topic:
 
 @lru_cache(maxsize=1024)
 def shared_partition(
-    leader: int, leader_epoch: int, partition_epoch: int, replicas: tuple[int, ...],
-    isr: tuple[int, ...], log_dir: int,
+    leader: int,
+    leader_epoch: int,
+    partition_epoch: int,
+    replicas: tuple[int, ...],
+    isr: tuple[int, ...],
+    log_dir: int,
 ) -> Partition:
     """A Partition; equal ones are one object, for most of many thousands are equal."""
     return Partition(leader, leader_epoch, partition_epoch, replicas, isr, log_dir)
@@ -61,8 +65,10 @@ def encode_topic(topic: Topic) -> bytes:
         for one in topic.partitions
     ]
     document = {
-        "id": id_text(topic.topic_id), "name": topic.name,
-        "partitions": partitions, "configs": dict(topic.configs),
+        "id": id_text(topic.topic_id),
+        "name": topic.name,
+        "partitions": partitions,
+        "configs": dict(topic.configs),
     }
     return _encode(document).encode()
 
@@ -74,8 +80,10 @@ def decode_topic(data: bytes) -> Topic:
         for leader, epoch, partition_epoch, replicas, isr, log_dir in document["partitions"]
     )
     return Topic(
-        name=document["name"], topic_id=id_from_text(document["id"]),
-        partitions=partitions, configs=document["configs"],
+        name=document["name"],
+        topic_id=id_from_text(document["id"]),
+        partitions=partitions,
+        configs=document["configs"],
     )
 
 

@@ -168,9 +168,7 @@ def check_assignment(
     return tuple(replicas)
 
 
-def _placed(
-    spec: NewTopic, config: BrokerConfig, brokers: Sequence[int]
-) -> list[tuple[int, ...]]:
+def _placed(spec: NewTopic, config: BrokerConfig, brokers: Sequence[int]) -> list[tuple[int, ...]]:
     if spec.replication_factor < -1 or spec.replication_factor == 0:
         raise KafkaError(
             codes.INVALID_REPLICATION_FACTOR,
@@ -209,9 +207,7 @@ def plan_grow(
     """`topic` with `count` partitions in all."""
     present = len(topic.partitions)
     if count == present:
-        raise KafkaError(
-            codes.INVALID_PARTITIONS, f"Topic already has {present} partition(s)."
-        )
+        raise KafkaError(codes.INVALID_PARTITIONS, f"Topic already has {present} partition(s).")
     if count < present:
         raise KafkaError(
             codes.INVALID_PARTITIONS,
@@ -239,8 +235,10 @@ def plan_grow(
             replicas = tuple(ring[(present + at + i) % len(ring)] for i in range(factor))
         new.append(_partition(replicas, choose_dir()))
     return Topic(
-        name=topic.name, topic_id=topic.topic_id,
-        partitions=topic.partitions + tuple(new), configs=topic.configs,
+        name=topic.name,
+        topic_id=topic.topic_id,
+        partitions=topic.partitions + tuple(new),
+        configs=topic.configs,
     )
 
 
@@ -260,9 +258,7 @@ def incremental(
         raise KafkaError(codes.INVALID_REQUEST, "Error due to duplicate config keys")
     nulls = [name for name, kind, value in operations if kind != DELETE and value is None]
     if nulls:
-        raise KafkaError(
-            codes.INVALID_REQUEST, f"Null value not supported for : {','.join(nulls)}"
-        )
+        raise KafkaError(codes.INVALID_REQUEST, f"Null value not supported for : {','.join(nulls)}")
     new = dict(present)
     for name, kind, value in operations:
         if kind == DELETE:
