@@ -133,22 +133,25 @@ class Server:
         return self._engine, self._codec
 
     def stop(self, graceful: bool = True) -> None:
-        """Blocks. Graceful: answer what is in progress, flush, clean-shutdown marker."""
+        """Blocks. Graceful: answer what is in progress, flush, clean-shutdown marker; EngineError
+        when a log could not be closed cleanly: the next start recovers it."""
         if self._stopped:
             return
         self._stopped = True
         loop = self._loop
         if graceful and loop is not None and self._groups is not None:
             self._on_loop(self._groups.coordinator.stop)
-        if self._engine is not None:
-            self._engine.stop(graceful)
-        if self._thread is not None and self._thread.is_alive():
-            self._loop_ready.wait()
-            if self._loop is not None:
-                self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(_STOP_SECONDS)
-        if self._store is not None:
-            self._store.close()
+        try:
+            if self._engine is not None:
+                self._engine.stop(graceful)
+        finally:
+            if self._thread is not None and self._thread.is_alive():
+                self._loop_ready.wait()
+                if self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join(_STOP_SECONDS)
+            if self._store is not None:
+                self._store.close()
 
     def abandon_after_fork(self) -> None:
         """In a forked child: the broker stays the parent's."""

@@ -64,5 +64,9 @@ def serve(path: str | None, settings: Sequence[str]) -> int:
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
-    server.stop()
+    try:
+        server.stop()
+    except PenstockError as error:
+        print(f"penstock: {error}", file=sys.stderr)
+        return 1
     return 0

@@ -8,6 +8,7 @@ has taken the topic away, so that a crash between the two does not leave its dir
 
 from __future__ import annotations
 
+from contextlib import suppress
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from penstock.metadata import plan
 from penstock.metadata.model import Topic, TopicIndex, decode_topic, encode_topic
 from penstock.metadata.names import INTERNAL_TOPICS, OFFSETS_TOPIC, id_text, new_topic_id
 from penstock.metadata.plan import NewTopic
-from penstock.metadata.store import Delete, Put
+from penstock.metadata.store import Delete, Put, StoreFailed
 from penstock.metadata.topic_config import log_config
 from penstock.protocol import errors_table as codes
 
@@ -236,11 +237,12 @@ class TopicService:
         """Create those of `names` that are missing, with the broker's defaults. What cannot be
         created (a name Kafka refuses, say) is left out: the engine answers for it."""
         missing = [name for name in dict.fromkeys(names) if self.index.get(name) is None]
-        for name in [name for name in missing if name in INTERNAL_TOPICS]:
-            await self.ensure_internal_topic(name)
-        specs = [NewTopic(name=name) for name in missing if name not in INTERNAL_TOPICS]
-        if specs:
-            await self.create_topics(specs)
+        with suppress(StoreFailed):
+            for name in [name for name in missing if name in INTERNAL_TOPICS]:
+                await self.ensure_internal_topic(name)
+            specs = [NewTopic(name=name) for name in missing if name not in INTERNAL_TOPICS]
+            if specs:
+                await self.create_topics(specs)
 
     # -- configuration of other resources ------------------------------------------------------
     async def alter_resource_configs(

@@ -26,6 +26,7 @@ from penstock.metadata.store import (
     Get,
     Guard,
     Put,
+    StoreFailed,
     Txn,
 )
 
@@ -69,6 +70,7 @@ class SqliteStore:
         self._watchers: dict[object, tuple[bytes, Callable[[Batch], None]]] = {}
         self._leases = 0
         self._closed = False
+        self._failing = False
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
@@ -112,18 +114,35 @@ class SqliteStore:
             for op in branch:
                 if isinstance(op, Put) and len(op.value) > MAX_VALUE_BYTES:
                     raise ValueError(f"value of {len(op.value)} bytes, at most {MAX_VALUE_BYTES}")
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             holds = all(self._holds(guard) for guard in guards)
             changes, results = self._apply(then if holds else orelse)
             self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                self._note(str(error))
+                raise StoreFailed(str(error)) from error
             raise
+        if self._failing:
+            self._note("")
         if changes:
             self._rev += 1
             self._tell(Batch(self._rev, tuple(changes)))
         return Txn(holds, self._rev, tuple(results))
+
+    def _note(self, failure: str) -> None:
+        """Log once that writing fails, and once that it works again."""
+        import logging
+
+        log = logging.getLogger("penstock.metadata")
+        if not failure:
+            log.warning("the metadata store is written again")
+        elif not self._failing:
+            log.error("the metadata store cannot be written: %s", failure)
+        self._failing = bool(failure)
 
     def _holds(self, guard: Guard) -> bool:
         present = self.get_now(guard.key)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from penstock.errors import PenstockError
+from penstock.errors import KafkaError, PenstockError
+from penstock.protocol.errors_table import KAFKA_STORAGE_ERROR
 
 if TYPE_CHECKING:
     import asyncio
@@ -82,6 +83,13 @@ class Compacted(PenstockError):
     def __init__(self, rev: int) -> None:
         super().__init__(f"history up to revision {rev} is gone")
         self.rev = rev
+
+
+class StoreFailed(KafkaError):
+    """The transaction was not made: the disk is full or fails. Clients may try again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(KAFKA_STORAGE_ERROR, f"the metadata store cannot be written: {why}")
 
 
 class Session(Protocol):
