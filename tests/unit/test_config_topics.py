@@ -39,22 +39,22 @@ KAFKA_SAYS = [
     (
         {"compression.gzip.level": "11"},
         (
-            "Invalid value 11 for configuration compression.gzip.level: Value must be between 1 and 9 "
-            "or equal to -1"
+            "Invalid value 11 for configuration compression.gzip.level: Value must be between 1 "
+            "and 9 or equal to -1"
         ),
     ),
     (
         {"compression.zstd.level": "100"},
         (
-            "Invalid value 100 for configuration compression.zstd.level: Value must be no more than "
-            "22"
+            "Invalid value 100 for configuration compression.zstd.level: Value must be no "
+            "more than 22"
         ),
     ),
     (
         {"preallocate": "maybe"},
         (
-            "Invalid value maybe for configuration preallocate: Expected value to be either true or "
-            "false"
+            "Invalid value maybe for configuration preallocate: Expected value to be either "
+            "true or false"
         ),
     ),
     (
@@ -72,15 +72,15 @@ KAFKA_SAYS = [
         {"leader.replication.throttled.replicas": "x"},
         (
             "Invalid value [x] for configuration leader.replication.throttled.replicas: "
-            "leader.replication.throttled.replicas must be the literal '*' or a list of replicas in "
-            "the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+            "leader.replication.throttled.replicas must be the literal '*' or a list of "
+            "replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
         ),
     ),
     (
         {"remote.storage.enable": "true"},
         (
-            "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with "
-            "remote log storage."
+            "Tiered Storage functionality is disabled in the broker. Topic cannot be "
+            "configured with remote log storage."
         ),
     ),
     (

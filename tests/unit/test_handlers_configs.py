@@ -167,8 +167,8 @@ def test_what_cannot_be_described(
             "PLAINTEXT://:1",
             codes.INVALID_REQUEST,
             (
-                "Cannot update these configs at default cluster level, broker id must be specified: "
-                "[listeners]"
+                "Cannot update these configs at default cluster level, broker id must "
+                "be specified: [listeners]"
             ),
         ),
         (

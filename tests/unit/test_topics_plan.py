@@ -64,9 +64,9 @@ REFUSED = [
         NewTopic(name="x", partitions=1, replication_factor=3),
         codes.INVALID_REPLICATION_FACTOR,
         (
-            "Unable to replicate the partition 3 time(s): The target replication factor of 3 cannot "
-            "be reached because only 1 broker(s) are registered or some brokers have all their log "
-            "directories cordoned."
+            "Unable to replicate the partition 3 time(s): The target replication factor of "
+            "3 cannot be reached because only 1 broker(s) are registered or some brokers have all "
+            "their log directories cordoned."
         ),
     ),
     (

@@ -69,10 +69,10 @@ class Dispatcher:
             raw.api_key,
             raw.api_version,
             wire.correlation_id,  # type: ignore[attr-defined]
-            wire.client_id,
+            wire.client_id,  # type: ignore[attr-defined]
             raw.client_host,
             raw.listener,
-            raw.principal,  # type: ignore[attr-defined]
+            raw.principal,
         )
         self._in_progress += 1
         try:
