@@ -90,6 +90,7 @@ void pst_broker__to_control(pst_shard *shard, pst_request *request) {
         .api_version = request->api_version,
     };
     up.frame = request->frame;
+    request->frame = NULL;
     if (conn == NULL || (up.frame == NULL && pst_conn_take_frame(exchange, &up.frame) < 0)) {
         pst_frame_release(up.frame);
         pst_exchange_close_connection(exchange);

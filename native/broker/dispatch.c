@@ -77,7 +77,7 @@ void pst_broker__serve(pst_shard *shard, pst_request *request) {
             break;
         default:
             /* The generated table says "reactor" for a key without a function: our mistake. */
-            PST_ASSERT(!"no function for this API key");
+            PST_ASSERT(false);
     }
 }
 
