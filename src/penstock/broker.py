@@ -50,6 +50,7 @@ class Broker:
         self._temporary: str | None = None
         self._server: Server | None = None
         self._pid = 0
+        self._fork_hook = False
 
     # -- life ----------------------------------------------------------------------------------
     def start(self) -> Self:
@@ -67,8 +68,11 @@ class Broker:
         self._pid = os.getpid()
         self._port = server.bound_ports[0]
         atexit.register(self._stop_at_exit)
-        alive: weakref.ref[Broker] = weakref.ref(self)
-        os.register_at_fork(after_in_child=lambda: _abandon(alive, server))
+        if not self._fork_hook:
+            # Python keeps hooks for ever: this one must not keep the broker.
+            self._fork_hook = True
+            alive: weakref.ref[Broker] = weakref.ref(self)
+            os.register_at_fork(after_in_child=lambda: _abandon(alive))
         return self
 
     def stop(self) -> None:
@@ -129,7 +133,8 @@ class Broker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        if not self._is_forked():  # a child that leaves the block leaves the parent's broker alone
+            self.stop()
 
     async def astart(self) -> Self:
         """`start`, off the caller's event loop."""
@@ -152,7 +157,8 @@ class Broker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self.astop()
+        if not self._is_forked():
+            await self.astop()
 
     # -- inside --------------------------------------------------------------------------------
     def _configuration(self) -> dict[str, str]:
@@ -171,8 +177,11 @@ class Broker:
             raise PenstockError("the broker is not running")
         return self._server
 
+    def _is_forked(self) -> bool:
+        return self._pid != 0 and self._pid != os.getpid()
+
     def _check_process(self) -> None:
-        if self._pid and self._pid != os.getpid():
+        if self._is_forked():
             raise ForkedError("this broker belongs to the parent process: start one of your own")
 
     def _remove_temporary(self) -> None:
@@ -185,10 +194,10 @@ class Broker:
             self.stop()
 
 
-def _abandon(alive: weakref.ref[Broker], server: Server) -> None:
+def _abandon(alive: weakref.ref[Broker]) -> None:
     broker = alive()
-    if broker is not None and broker._server is server:
-        server.abandon_after_fork()
+    if broker is not None and broker._server is not None:
+        broker._server.abandon_after_fork()
 
 
 def _text(value: object) -> str:
