@@ -16,7 +16,7 @@
 _Static_assert(sizeof(pst_storage__index_entry) == 8, "offset index entry");
 _Static_assert(sizeof(pst_storage__time_entry) == 12, "time index entry");
 
-enum { INDEX_FILE_MAX = 512 * 1024 * 1024 };
+enum { INDEX_FILE_MAX = 512 * 1024 * 1024, INDEX_ENTRIES_MIN = 16 };
 
 void pst_storage__index_fini(pst_storage__index *index) {
     free(index->entries);
@@ -24,11 +24,15 @@ void pst_storage__index_fini(pst_storage__index *index) {
     memset(index, 0, sizeof *index);
 }
 
+static uint32_t doubled(uint32_t capacity) {
+    return capacity < INDEX_ENTRIES_MIN ? INDEX_ENTRIES_MIN : capacity * 2;
+}
+
 static bool grow(void **array, uint32_t *capacity, uint32_t count, size_t element) {
     if (count < *capacity) {
         return true;
     }
-    uint32_t wanted = *capacity == 0 ? 16 : *capacity * 2;
+    uint32_t wanted = doubled(*capacity);
     void *bigger = realloc(*array, wanted * element);
     if (bigger == NULL) {
         return false;
@@ -36,6 +40,41 @@ static bool grow(void **array, uint32_t *capacity, uint32_t count, size_t elemen
     *array = bigger;
     *capacity = wanted;
     return true;
+}
+
+bool pst_storage__index_is_short(const pst_storage__index *index) {
+    return index->capacity - index->count <= index->capacity / 4 ||
+           index->time_capacity - index->time_count <= index->time_capacity / 4;
+}
+
+bool pst_storage__index_larger(uint32_t capacity, uint32_t time_capacity,
+                               pst_storage__index *index_out) {
+    *index_out = (pst_storage__index){.capacity = doubled(capacity),
+                                      .time_capacity = doubled(time_capacity)};
+    index_out->entries = malloc(index_out->capacity * sizeof *index_out->entries);
+    index_out->times = malloc(index_out->time_capacity * sizeof *index_out->times);
+    if (index_out->entries == NULL || index_out->times == NULL) {
+        pst_storage__index_fini(index_out);
+        return false;
+    }
+    return true;
+}
+
+void pst_storage__index_move(pst_storage__index *index, pst_storage__index *larger) {
+    if (index->count > larger->capacity || index->time_count > larger->time_capacity) {
+        return; /* it grew meanwhile */
+    }
+    if (index->count > 0) {
+        memcpy(larger->entries, index->entries, index->count * sizeof *index->entries);
+    }
+    if (index->time_count > 0) {
+        memcpy(larger->times, index->times, index->time_count * sizeof *index->times);
+    }
+    larger->count = index->count;
+    larger->time_count = index->time_count;
+    pst_storage__index old = *index;
+    *index = *larger;
+    *larger = old;
 }
 
 void pst_storage__index_add(pst_storage__index *index, uint32_t offset, uint32_t position) {

@@ -142,62 +142,94 @@ void pst_storage__sweep(pst_storage *storage) {
     }
 }
 
-/* ---- work on one log ---- */
+/* ---- work on one segment ---- */
 
-typedef struct {
-    pst_job job;
-    pst_log *log;
-    pst_segment *segment;
-    int64_t upto;
-} log_job;
+static void flush(pst_log *log, pst_segment *segment) {
+    if (pst_storage__usable(log) == 0) {
+        (void)pst_storage__flush_upto(log, segment->end_offset);
+    }
+}
 
-static void finish(log_job *work) {
-    pst_storage *storage = work->log->storage;
-    pst_storage__segment_unref(storage, work->segment);
-    pst_storage__log_unref(work->log);
-    free(work);
+static void allocate(pst_log *log, pst_segment *segment) {
+    pst_file *file = NULL;
+    if (pst_storage__usable(log) == 0 &&
+        pst_storage__segment_file(log, segment, true, &file) == 0) {
+        int64_t upto = atomic_load_explicit(&segment->allocated, memory_order_relaxed);
+        pst_storage__allocate(log, segment, file->fd, upto);
+        (void)pst_file_unref(file);
+    }
+}
+
+static void grow_index(pst_log *log, pst_segment *segment) {
+    pst_storage__lock_acquire(&log->index_lock);
+    bool wanted = segment == log->active && pst_storage__index_is_short(&segment->index);
+    uint32_t capacity = segment->index.capacity;
+    uint32_t time_capacity = segment->index.time_capacity;
+    pst_storage__lock_release(&log->index_lock);
+    pst_storage__index larger;
+    if (!wanted || !pst_storage__index_larger(capacity, time_capacity, &larger)) {
+        return; /* the append allocates, then */
+    }
+    pst_storage__lock_acquire(&log->index_lock);
+    if (segment == log->active) {
+        pst_storage__index_move(&segment->index, &larger);
+    }
+    pst_storage__lock_release(&log->index_lock);
+    pst_storage__index_fini(&larger);
+}
+
+static void run_work(pst_job *job) {
+    pst_segment *segment = PST_CONTAINER_OF(job, pst_segment, job);
+    pst_log *log = segment->job_log;
+    pst_storage *storage = log->storage;
+    unsigned idle = PST_STORAGE__WORK_RUNS;
+    do {
+        unsigned work =
+            atomic_exchange_explicit(&segment->work, PST_STORAGE__WORK_RUNS, memory_order_acq_rel);
+        if ((work & PST_STORAGE__WORK_FLUSH) != 0) {
+            flush(log, segment);
+        }
+        if ((work & PST_STORAGE__WORK_ALLOCATE) != 0) {
+            allocate(log, segment);
+        }
+        if ((work & PST_STORAGE__WORK_INDEX) != 0) {
+            grow_index(log, segment);
+        }
+        idle = PST_STORAGE__WORK_RUNS;
+    } while (!atomic_compare_exchange_strong_explicit(&segment->work, &idle, 0,
+                                                      memory_order_acq_rel, memory_order_acquire));
+    /* From here on the job may be in use again. */
+    pst_storage__segment_unref(storage, segment);
+    pst_storage__log_unref(log);
     job_end(storage);
 }
 
-static void run_flush(pst_job *job) {
-    log_job *work = PST_CONTAINER_OF(job, log_job, job);
-    if (pst_storage__usable(work->log) == 0) {
-        (void)pst_storage__flush_upto(work->log, work->segment->end_offset);
-    }
-    finish(work);
-}
-
-static void run_allocate(pst_job *job) {
-    log_job *work = PST_CONTAINER_OF(job, log_job, job);
-    pst_file *file = NULL;
-    if (pst_storage__usable(work->log) == 0 &&
-        pst_storage__segment_file(work->log, work->segment, true, &file) == 0) {
-        pst_storage__allocate(work->log, work->segment, file->fd, work->upto);
-        (void)pst_file_unref(file);
-    }
-    finish(work);
-}
-
-static void submit(pst_log *log, pst_segment *segment, int64_t upto, void (*run)(pst_job *)) {
-    if (log->storage->iopool == NULL) {
+/* Allocates nothing: appends call it. */
+static void want(pst_log *log, pst_segment *segment, unsigned work) {
+    if (log->storage->iopool == NULL ||
+        (atomic_load_explicit(&segment->work, memory_order_relaxed) & work) != 0) {
         return;
     }
-    log_job *work = calloc(1, sizeof *work);
-    if (work == NULL) {
-        return; /* both kinds of work are optional: the next one makes up for it */
+    unsigned before = atomic_fetch_or_explicit(&segment->work, work | PST_STORAGE__WORK_RUNS,
+                                               memory_order_acq_rel);
+    if ((before & PST_STORAGE__WORK_RUNS) != 0) {
+        return; /* whoever runs it sees the bit */
     }
-    work->job.run = run;
-    work->log = pst_storage__log_ref(log);
-    work->segment = pst_storage__segment_ref(segment);
-    work->upto = upto;
+    segment->job.run = run_work;
+    segment->job_log = pst_storage__log_ref(log);
+    (void)pst_storage__segment_ref(segment);
     job_begin(log->storage);
-    pst_iopool_submit(log->storage->iopool, &work->job);
+    pst_iopool_submit(log->storage->iopool, &segment->job);
 }
 
 void pst_storage__flush_later(pst_log *log, pst_segment *segment) {
-    submit(log, segment, 0, run_flush);
+    want(log, segment, PST_STORAGE__WORK_FLUSH);
 }
 
-void pst_storage__allocate_later(pst_log *log, pst_segment *segment, int64_t upto) {
-    submit(log, segment, upto, run_allocate);
+void pst_storage__allocate_later(pst_log *log, pst_segment *segment) {
+    want(log, segment, PST_STORAGE__WORK_ALLOCATE);
+}
+
+void pst_storage__grow_index_later(pst_log *log, pst_segment *segment) {
+    want(log, segment, PST_STORAGE__WORK_INDEX);
 }

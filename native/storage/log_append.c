@@ -301,7 +301,11 @@ static void publish(pst_log *log, const array *work) {
     pst_storage__offsets_begin(log);
     atomic_store_explicit(&log->log_end, work->next_offset, memory_order_release);
     pst_storage__offsets_end(log);
+    bool is_short = pst_storage__index_is_short(&active->index);
     pst_storage__lock_release(&log->index_lock);
+    if (is_short) {
+        pst_storage__grow_index_later(log, active);
+    }
 }
 
 static void reserve_ahead(pst_log *log) {
@@ -317,7 +321,7 @@ static void reserve_ahead(pst_log *log) {
     }
     int64_t upto = active->size > limit - step ? limit : active->size + step;
     atomic_store_explicit(&active->allocated, upto, memory_order_relaxed);
-    pst_storage__allocate_later(log, active, upto);
+    pst_storage__allocate_later(log, active);
 }
 
 static int append_locked(pst_log *log, array *work) {

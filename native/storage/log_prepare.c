@@ -81,6 +81,7 @@ static int open_new(pst_log *log, int dirfd, int64_t base, int64_t now_ms,
         return -PST_ENOMEM;
     }
     segment->created_ms = now_ms;
+    (void)pst_storage__index_larger(0, 0, &segment->index);
     const pst_log_config *config = pst_storage__config(log);
     if (config->preallocate != 0 && config->segment_bytes > 0 &&
         fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)config->segment_bytes) == 0) {

@@ -16,6 +16,7 @@ pst_segment *pst_storage__segment_create(pst_storage *storage, int64_t base_offs
     atomic_init(&segment->file_used, false);
     atomic_init(&segment->deleted, false);
     atomic_init(&segment->allocated, 0);
+    atomic_init(&segment->work, 0);
     segment->id = atomic_fetch_add_explicit(&storage->next_segment_id, 1, memory_order_relaxed) + 1;
     segment->base_offset = base_offset;
     segment->end_offset = base_offset;

@@ -21,6 +21,7 @@
 #include "base/byte_buffer.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/iopool.h"
 #include "base/list.h"
 #include "storage/lock.h"
 #include "storage/log.h"
@@ -101,7 +102,17 @@ typedef struct pst_segment {
     PST_SHARED atomic_bool file_used;      /* second chance for the cache */
     atomic_bool deleted;
     pst_list cache_link; /* file cache mutex */
+    pst_job job; /* background work: of whoever set the first bit of `work`, until it is 0 */
+    struct pst_log *job_log;
+    PST_SHARED atomic_uint work; /* PST_STORAGE__WORK_*: wanted, or under way */
 } pst_segment;
+
+enum {
+    PST_STORAGE__WORK_RUNS = 1,
+    PST_STORAGE__WORK_FLUSH = 2,
+    PST_STORAGE__WORK_ALLOCATE = 4, /* up to `allocated` */
+    PST_STORAGE__WORK_INDEX = 8,    /* room for more index entries */
+};
 
 pst_segment *pst_storage__segment_create(pst_storage *storage, int64_t base_offset);
 pst_segment *pst_storage__segment_ref(pst_segment *segment);
@@ -122,6 +133,15 @@ void pst_storage__time_add(pst_storage__index *index, int64_t timestamp, uint32_
  * Also moves the largest timestamp and `since_index`. */
 void pst_storage__segment_index_batch(pst_segment *segment, const pst_batch *batch,
                                       int64_t position, int64_t interval);
+/* Little room is left: time for pst_storage__index_grow, so that no append has to allocate. */
+bool pst_storage__index_is_short(const pst_storage__index *index);
+/* An index with twice the room of one with these capacities; entries are copied by
+ * pst_storage__index_move. False when memory is refused. */
+bool pst_storage__index_larger(uint32_t capacity, uint32_t time_capacity,
+                               pst_storage__index *index_out);
+/* Puts the contents of `index` into `larger` and swaps the two, if they fit; both may be freed
+ * afterwards. */
+void pst_storage__index_move(pst_storage__index *index, pst_storage__index *larger);
 /* Position of the last entry with offset <= `relative`, or 0. */
 int64_t pst_storage__index_floor(const pst_storage__index *index, uint32_t relative);
 /* Relative offset of the last time entry with timestamp <= `timestamp`, or 0. */
@@ -518,7 +538,8 @@ void pst_storage__sweep(pst_storage *storage);
 int pst_storage__remove_dir(int dirfd, const char *name);
 /* Background jobs on a log; each holds a reference. */
 void pst_storage__flush_later(pst_log *log, pst_segment *segment);
-void pst_storage__allocate_later(pst_log *log, pst_segment *segment, int64_t upto);
+void pst_storage__allocate_later(pst_log *log, pst_segment *segment);
+void pst_storage__grow_index_later(pst_log *log, pst_segment *segment);
 void pst_storage__forget_window(pst_storage *storage, uint64_t segment_id);
 
 #endif
