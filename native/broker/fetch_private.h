@@ -197,7 +197,9 @@ int pst_fetch__add_topic(pst_fetch_op *op, const pst_uuid *id, pst_slice name, i
 pst_fetch_part *pst_fetch__add_part(pst_fetch_op *op); /* NULL: out of memory; zeroed */
 static inline pst_slice pst_fetch__topic_name(const pst_fetch_op *op,
                                               const pst_fetch_topic *topic) {
-    return pst_slice_of(op->names + topic->name_at, (size_t)topic->name_size);
+    return topic->name_size == 0
+               ? (pst_slice){NULL, 0}
+               : pst_slice_of(op->names + topic->name_at, (size_t)topic->name_size);
 }
 /* (reactor) Reads every partition of `op`, answers, parks or hands over to an I/O thread. */
 void pst_fetch__execute(pst_fetch_op *op, bool may_wait);

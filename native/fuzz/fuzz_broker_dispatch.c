@@ -31,8 +31,11 @@ enum {
     LISTENER = 1,
 };
 
-static void must(bool ok) {
+#define must(condition) must_hold((condition), #condition, __LINE__)
+
+static void must_hold(bool ok, const char *what, int line) {
     if (!ok) {
+        fprintf(stderr, "line %d: %s\n", line, what);
         abort();
     }
 }
@@ -146,7 +149,7 @@ void pst_exchange_set_context(pst_exchange *exchange, void *context) {
 pst_exchange *pst_net_exchange(pst_reactor *r, pst_token token) {
     (void)r;
     pst_exchange *exchange = &exchanges[token.sequence];
-    return exchange->open && !conn.dead ? exchange : NULL;
+    return exchange->open ? exchange : NULL;
 }
 
 uint8_t *pst_exchange_reserve(pst_exchange *exchange, size_t size) {
