@@ -130,7 +130,7 @@ class NativeEngine:
         return self._engine().eventfd()
 
     def drain(self, limit: int = 256) -> list[ControlRequest]:
-        found = []
+        found: list[ControlRequest] = []
         for token, key, version, data, peer, listener, frame in self._engine().drain(limit):
             if frame is not None:
                 self._frames[token] = frame
@@ -259,7 +259,7 @@ class NativeEngine:
                 sizes[log_dir].append(
                     PartitionSize(topic_id=topic_id, partition=index, size_bytes=size)
                 )
-        found = []
+        found: list[LogDirInfo] = []
         for number, path in enumerate(self._log_dirs):
             total, usable, online = engine.dir_info(number)
             found.append(

@@ -273,41 +273,52 @@ class EnginePort(Protocol):
     def open(self, settings: EngineSettings) -> None:
         """Lock and read every log directory. A lock held by another process, an unreadable
         directory: `penstock.errors.StartError` with one sentence for the user."""
+        ...
 
     def bind(self, listeners: Sequence[ListenerSpec]) -> list[int]:
         """Bound port of each listener, in order. Port in use: `StartError`."""
+        ...
 
     def serve(self) -> None:
         """Begin to accept connections."""
+        ...
 
     def stop(self, graceful: bool = True) -> None:
         """Blocks. Graceful: as the module comment says. Otherwise: threads end, descriptors
         close, nothing is flushed and no marker is written. Idempotent."""
+        ...
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close listeners and lock descriptors, touch nothing else."""
+        ...
 
     # -- requests -----------------------------------------------------------------------------
     def eventfd(self) -> int:
         """Readable when `drain` has something. C writes it once per batch."""
+        ...
 
     def drain(self, limit: int = 256) -> list[ControlRequest]:
         """Take up to `limit` requests and clear the eventfd; if more are left it stays readable."""
+        ...
 
     def respond(self, token: int, payload: bytes | bytearray | memoryview) -> None:
         """`payload`: response header and body, without the length. Copied before return. Unknown
         or stale tokens (connection gone) are ignored."""
+        ...
 
     def redispatch(self, token: int) -> None:
         """Have C answer the original frame (Metadata) from the image as it is now. It does not
         come up again: topics still missing are answered as unknown or invalid."""
+        ...
 
     def close_connection(self, token: int) -> None:
         """The frame cannot be answered: close the connection it came from."""
+        ...
 
     # -- image --------------------------------------------------------------------------------
     def publish(self, deltas: Sequence[TopicUpsert | TopicRemove | ClusterUpdate]) -> None:
         """Apply in order and make visible to all reactors at once, before return."""
+        ...
 
     # -- partitions ---------------------------------------------------------------------------
     def append(
@@ -315,15 +326,18 @@ class EnginePort(Protocol):
     ) -> int | Future[int]:
         """Append one record batch (magic 2, any base offset, CRC set) as leader; the base offset
         it got. A plain int when the acknowledgement is due at once (durability `os`)."""
+        ...
 
     def read(self, topic_id: bytes, partition: int, offset: int, max_bytes: int) -> bytes:
         """Whole batches from the one that contains `offset`, up to the high watermark, at least
         one batch and otherwise at most `max_bytes`; b"" at the end. OFFSET_OUT_OF_RANGE outside."""
+        ...
 
     def offsets(self, topic_id: bytes, partition: int) -> PartitionOffsets: ...
 
     def delete_records(self, topic_id: bytes, partition: int, offset: int) -> int:
         """Raise the log start offset (-1: to the high watermark); the new low watermark."""
+        ...
 
     def describe_log_dirs(self) -> list[LogDirInfo]: ...
 
@@ -332,6 +346,7 @@ class EnginePort(Protocol):
 
     def checkpoint(self) -> None:
         """Write recovery-point and log-start-offset checkpoints."""
+        ...
 
     # -- tables of the group coordinator: OffsetTable, MemberTable of groups.ports ---
     def offset_table(self) -> Any: ...
@@ -340,3 +355,4 @@ class EnginePort(Protocol):
 
     def statistics(self) -> dict[str, int]:
         """Counters and gauges by name."""
+        ...

@@ -216,7 +216,7 @@ class Server:
     ) -> tuple[BrokerEndpoint, ...]:
         named = {one.name: one for one in self.config.advertised()}
         rack = self.config.text("broker.rack")
-        found = []
+        found: list[BrokerEndpoint] = []
         for one, port in zip(listeners, ports, strict=True):
             shown = named.get(one.name, one)
             host = shown.host

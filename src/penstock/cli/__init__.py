@@ -13,7 +13,7 @@ from penstock import __version__
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,25 +59,25 @@ def _parser() -> argparse.ArgumentParser:
     actions = topics.add_subparsers(
         dest="action", required=True, metavar="ACTION", parser_class=Parser
     )
-    create = _action(actions, "create", "create a topic", names="+")
+    create = _action(actions.add_parser, "create", "create a topic", names="+")
     create.add_argument("--partitions", type=int, default=-1, metavar="N")
     create.add_argument("--replication-factor", type=int, default=-1, metavar="N")
     create.add_argument("--config", action="append", default=[], metavar="KEY=VALUE")
     create.add_argument("--if-not-exists", action="store_true")
-    _action(actions, "list", "list topics", names=None)
-    _action(actions, "describe", "show partitions and configuration", names="*")
-    delete = _action(actions, "delete", "delete topics", names="+")
+    _action(actions.add_parser, "list", "list topics", names=None)
+    _action(actions.add_parser, "describe", "show partitions and configuration", names="*")
+    delete = _action(actions.add_parser, "delete", "delete topics", names="+")
     delete.add_argument("--if-exists", action="store_true")
     return parser
 
 
 def _action(
-    actions: argparse._SubParsersAction[Any],
+    add_parser: Callable[..., argparse.ArgumentParser],
     name: str,
     text: str,
     names: str | None,
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    parser = add_parser(name, help=text)
     parser.add_argument(
         "--bootstrap", default="127.0.0.1:9092", metavar="HOST:PORT", help="a broker to ask"
     )

@@ -81,7 +81,7 @@ class AdminClient:
         return version
 
     def _read(self, size: int) -> bytes:
-        parts = []
+        parts: list[bytes] = []
         while size:
             part = self._socket.recv(min(size, 1 << 20))
             if not part:

@@ -18,13 +18,13 @@ from penstock.config.broker_config import load
 from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def _asyncio_without_tls() -> Iterator[None]:
+def _asyncio_without_tls() -> Generator[None, None, None]:
     """asyncio is imported during the start, and would load OpenSSL, which nothing in this process
     uses through asyncio: a fifth of its import time and some megabytes. Python allows for a
     missing ssl module; a later import of ssl works as ever."""

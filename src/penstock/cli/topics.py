@@ -102,7 +102,7 @@ def _describe(client: AdminClient, arguments: argparse.Namespace) -> int:
     topics = sorted(
         _metadata(client, arguments.names or None).topics, key=lambda one: one.name or ""
     )
-    rows = []
+    rows: list[dict[str, Any]] = []
     failed = False
     for one in topics:
         if one.error_code:

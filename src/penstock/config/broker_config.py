@@ -235,7 +235,7 @@ class BrokerConfig:
                 unknown.append(name)
             else:
                 idle.append(name)
-        parts = []
+        parts: list[str] = []
         if unknown:
             parts.append("unknown configuration keys: " + ", ".join(sorted(unknown)))
         if idle:
@@ -252,7 +252,7 @@ def is_loopback(host: str) -> bool:
 
 def parse_listeners(key: str, items: Iterable[str]) -> list[Listener]:
     """`NAME://host:port`, IPv6 hosts in brackets."""
-    found = []
+    found: list[Listener] = []
     for item in items:
         name, separator, address = item.partition("://")
         host, colon, port = address.rpartition(":")

@@ -89,11 +89,11 @@ def _synonym(name: str, value: str, source: int) -> Synonym:
 
 def topic_entries(overrides: Mapping[str, str], config: BrokerConfig) -> list[Entry]:
     """Every topic configuration with its value for one topic."""
-    entries = []
+    entries: list[Entry] = []
     for name, row in TOPIC_KEYS.items():
         if "i" in row[3] and name not in overrides:
             continue
-        synonyms = []
+        synonyms: list[Synonym] = []
         if name in overrides:
             synonyms.append(Synonym(name, overrides[name], SOURCE_TOPIC))
         if row[4]:
@@ -121,7 +121,7 @@ def _weakest_source(synonyms: Iterable[tuple[str, int]], config: BrokerConfig) -
 
 def broker_entries(config: BrokerConfig) -> list[Entry]:
     """Every broker configuration, and what this broker was given beyond those."""
-    entries = []
+    entries: list[Entry] = []
     for table in (BROKER_KEYS, PENSTOCK_KEYS):
         for name, row in table.items():
             if "i" in row[3] and name not in config.static:
@@ -162,7 +162,7 @@ def _own_text(name: str, default: str | None, config: BrokerConfig) -> str | Non
 
 def default_broker_entries(config: BrokerConfig) -> list[Entry]:
     """The cluster-wide dynamic defaults, and nothing else."""
-    entries = []
+    entries: list[Entry] = []
     for name, value in config.dynamic_default.items():
         row = BROKER_KEYS.get(name)
         sensitive = row is None or row[0] == "password"
@@ -182,9 +182,9 @@ def default_broker_entries(config: BrokerConfig) -> list[Entry]:
 
 
 def group_entries(overrides: Mapping[str, str], config: BrokerConfig) -> list[Entry]:
-    entries = []
+    entries: list[Entry] = []
     for name, row in GROUP_KEYS.items():
-        synonyms = []
+        synonyms: list[Synonym] = []
         if name in overrides:
             synonyms.append(Synonym(name, overrides[name], SOURCE_GROUP))
         default = row[1]
@@ -209,7 +209,7 @@ def group_entries(overrides: Mapping[str, str], config: BrokerConfig) -> list[En
 
 
 def client_metrics_entries(overrides: Mapping[str, str]) -> list[Entry]:
-    entries = []
+    entries: list[Entry] = []
     for name, row in CLIENT_METRICS_KEYS.items():
         given = name in overrides
         source = SOURCE_CLIENT_METRICS if given else SOURCE_DEFAULT

@@ -312,7 +312,7 @@ def subscription_topics(metadata: bytes) -> list[str] | None:
     if version < 0 or count < 0 or count > (size - 6) // 2:
         return None
     at = 6
-    topics = []
+    topics: list[str] = []
     for _ in range(count):
         if size - at < 2:
             return None

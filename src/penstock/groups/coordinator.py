@@ -46,7 +46,6 @@ from penstock.groups.ports import (
 from penstock.groups.state import (
     Appended,
     CancelTimer,
-    DropGroup,
     Effect,
     EndSession,
     Event,
@@ -592,7 +591,7 @@ class GroupCoordinator:
                 handle.cancel()
         elif isinstance(effect, WriteGroup):
             self._write_group(group, effect)
-        elif isinstance(effect, DropGroup) and self._groups.get(group.group_id) is group:
+        elif self._groups.get(group.group_id) is group:  # DropGroup, the one that is left
             del self._groups[group.group_id]
 
     def _write_group(self, group: ClassicGroup, effect: WriteGroup) -> None:

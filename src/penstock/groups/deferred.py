@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 T = TypeVar("T")
+# The constructors' own: a method of the bare class knows nothing of the class's parameter.
+V = TypeVar("V")
 
 
 class Deferred(Generic[T]):
@@ -25,17 +27,17 @@ class Deferred(Generic[T]):
         self._error: BaseException | None = None
         self._value: T | None = None
 
-    @classmethod
-    def of(cls, value: T) -> Deferred[T]:
+    @staticmethod
+    def of(value: V) -> Deferred[V]:
         """One that is already done."""
-        made: Deferred[T] = cls()
+        made: Deferred[V] = Deferred()
         made.set_result(value)
         return made
 
-    @classmethod
-    def failed(cls, error: BaseException) -> Deferred[T]:
-        """One that has already failed."""
-        made: Deferred[T] = cls()
+    @staticmethod
+    def failed(error: BaseException) -> Deferred[Any]:
+        """One that has already failed: it stands for any result."""
+        made: Deferred[Any] = Deferred()
         made.set_exception(error)
         return made
 

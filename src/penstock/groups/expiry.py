@@ -34,7 +34,7 @@ def expired_offsets(
             and group.state == STABLE
         ):
             return [], False
-    expired = []
+    expired: list[OffsetEntry] = []
     all_gone = True
     for entry in entries:
         if group.is_subscribed(entry.topic):

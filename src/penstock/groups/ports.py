@@ -48,20 +48,25 @@ class OffsetTable(Protocol):
         expire_timestamp: int,
     ) -> None:
         """Insert or replace. Raises MemoryError when the table is at its bound."""
+        ...
 
     def get(self, group: str, topic: str, partition: int) -> OffsetEntry | None: ...
 
     def remove(self, group: str, topic: str, partition: int) -> bool:
         """True when there was one."""
+        ...
 
     def remove_group(self, group: str) -> int:
         """Forget everything of one group; how many offsets that were."""
+        ...
 
     def iterate(self, group: str) -> Iterator[OffsetEntry]:
         """A snapshot, grouped by topic, partitions of a topic in ascending order."""
+        ...
 
     def groups(self) -> Iterator[str]:
         """A snapshot of the groups that have at least one offset."""
+        ...
 
     def size(self) -> int: ...
 
@@ -73,15 +78,18 @@ class MemberTable(Protocol):
 
     def touch(self, group: str, member: str, deadline: int) -> bool:
         """Move the deadline of a known member; False when it is not there."""
+        ...
 
     def remove(self, group: str, member: str) -> bool: ...
 
     def expired(self, now: int) -> list[tuple[str, str]]:
         """Take out and return every (group, member) whose deadline is <= now, oldest first."""
+        ...
 
     def next_deadline(self) -> int:
         """A time no later than the earliest deadline, or -1 when the table is empty. It may be
         early (deadlines that moved are corrected lazily): asking `expired` then returns nothing."""
+        ...
 
     def size(self) -> int: ...
 
@@ -108,10 +116,12 @@ class OffsetsLog(Protocol):
         order of the calls for one partition. Fails with an exception that has `kafka_code` or
         `code` (Kafka's number). It never raises.
         """
+        ...
 
     def read_all(self, partition: int) -> Iterable[tuple[int, int, bytes, bytes | None]]:
         """(offset, timestamp, key, value) of every record, in order, for loading. Control records
         and records without a key are left out. An empty partition costs nothing."""
+        ...
 
 
 class RecordCodec(Protocol):
@@ -124,6 +134,7 @@ class RecordCodec(Protocol):
 
     def decode_record(self, name: str, data: bytes) -> Any:
         """Raises ValueError for bytes that are not such a record."""
+        ...
 
 
 class TopicView(Protocol):
@@ -135,14 +146,17 @@ class TopicView(Protocol):
 
     def partition_count(self, name: str) -> int:
         """0 for an unknown topic."""
+        ...
 
 
 class Clock(Protocol):
     def monotonic_ms(self) -> int:
         """For every timeout."""
+        ...
 
     def wall_ms(self) -> int:
         """For record timestamps and retention, nothing else."""
+        ...
 
 
 class TimerHandle(Protocol):
@@ -152,6 +166,7 @@ class TimerHandle(Protocol):
 class Timers(Protocol):
     def call_at(self, when_ms: int, fn: Callable[[], None]) -> TimerHandle:
         """Call `fn` on the control loop at monotonic time `when_ms` or soon after, once."""
+        ...
 
 
 class OffsetsTopic(Protocol):
@@ -159,13 +174,16 @@ class OffsetsTopic(Protocol):
 
     def partition_count(self) -> int:
         """0 while the topic does not exist."""
+        ...
 
     def create(self) -> None:
         """Create it with Kafka's settings (compact, `offsets.topic.*`); returns when it is
         published, or after starting what will publish it. Failures are the server's to report."""
+        ...
 
     def endpoint(self, header: RequestHeader, /) -> tuple[int, str, int]:
         """(node id, host, port) of the coordinator, for the listener the request came through."""
+        ...
 
 
 class RequestHeader(Protocol):

@@ -126,7 +126,7 @@ class Cursor:
         return count
 
     def tagged(self) -> dict[int, bytes]:
-        found = {}
+        found: dict[int, bytes] = {}
         for _ in range(self.unsigned_varint()):
             tag = self.unsigned_varint()
             found[tag] = self.take(self.unsigned_varint())
@@ -269,7 +269,7 @@ def decode_group_value(data: bytes) -> GroupMetadataValue:
     protocol = cursor.nullable_string(flexible)
     leader = cursor.nullable_string(flexible)
     timestamp = cursor.int64() if version >= 2 else -1
-    members = []
+    members: list[MemberMetadata] = []
     for _ in range(cursor.count(flexible, 8)):
         member_id = cursor.string(flexible)
         instance_id = cursor.nullable_string(flexible) if version >= 3 else None

@@ -178,8 +178,16 @@ class Appended(NamedTuple):
 
 
 Event: TypeAlias = (
-    "Join | Sync | Leave | SessionExpired | InitialJoinTimer | JoinTimer | SyncTimer | Loaded"
-    " | Unload | Appended"
+    Join
+    | Sync
+    | Leave
+    | SessionExpired
+    | InitialJoinTimer
+    | JoinTimer
+    | SyncTimer
+    | Loaded
+    | Unload
+    | Appended
 )
 
 
@@ -629,7 +637,7 @@ def _leave(at: _Step, leave: Leave) -> None:
     if group.state == DEAD:
         _reply(at, leave.waiter, LeaveResult(codes.COORDINATOR_NOT_AVAILABLE))
         return
-    answers = []
+    answers: list[tuple[str, str | None, int]] = []
     left = False
     for member_id, instance_id in leave.members:
         error = _leave_one(at, member_id, instance_id)

@@ -128,7 +128,7 @@ class MemoryMemberTable:
         return self._members.pop((group, member), None) is not None
 
     def expired(self, now: int) -> list[tuple[str, str]]:
-        out = []
+        out: list[tuple[int, str, str]] = []
         while self._heap and self._heap[0][0] <= now:
             queued, group, member = heapq.heappop(self._heap)
             known = self._members.get((group, member))

@@ -25,7 +25,7 @@ async def handle(
     ctx: Context, header: RequestHeader, request: AlterConfigsRequest
 ) -> AlterConfigsResponse:
     keys = [(one.resource_type, one.resource_name) for one in request.resources]
-    responses = []
+    responses: list[AlterConfigsResourceResponse] = []
     for resource in request.resources:
         code, message = 0, None
         try:

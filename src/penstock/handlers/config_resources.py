@@ -192,8 +192,8 @@ def _row_of_broker(name: str) -> tuple[object, ...] | None:
 
 
 def _check_broker(new: Mapping[str, str], old: Mapping[str, str], broker: str) -> None:
-    static = []
-    one_broker_only = []
+    static: list[str] = []
+    one_broker_only: list[str] = []
     for name in new:
         row = _row_of_broker(name)
         if row is None or (name in old and old[name] == new[name]):

@@ -81,7 +81,11 @@ class Dispatcher:
             self._fail(raw.token, header, request, error)
             return
         if hasattr(result, "add_done_callback"):
-            result.add_done_callback(lambda done: self._done(raw.token, header, request, done))
+
+            def answer(done: Any) -> None:
+                self._done(raw.token, header, request, done)
+
+            result.add_done_callback(answer)
         else:
             self._answer(raw.token, header, request, result)
 

@@ -28,7 +28,7 @@ def handle(
         return ListGroupsResponse(error_code=codes.COORDINATOR_NOT_AVAILABLE, groups=[])
     states = {state.lower().strip() for state in request.states_filter or ()}
     types = {kind.lower() for kind in request.types_filter or ()}
-    groups = []
+    groups: list[ListedGroup] = []
     for group in ctx.coordinator.groups():
         if not isinstance(group, ClassicGroup) or (types and group.kind not in types):
             continue

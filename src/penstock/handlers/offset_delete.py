@@ -46,7 +46,7 @@ def _response(
 ) -> OffsetDeleteResponse:
     if error:
         return OffsetDeleteResponse(error_code=error, topics=[])
-    topics = []
+    topics: list[OffsetDeleteResponseTopic] = []
     for topic in request.topics:
         valid = frozenset(known.get(topic.name, ()))
         done = codes.GROUP_SUBSCRIBED_TO_TOPIC if topic.name in kept else codes.NONE

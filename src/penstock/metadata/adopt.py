@@ -32,7 +32,7 @@ def find_topics(dirs: Sequence[str], node_id: int) -> list[Topic]:
             if topic_id is not None:
                 epoch = _last_epoch(os.path.join(path, entry, "leader-epoch-checkpoint"))
                 found.setdefault((name, topic_id), {})[int(number)] = (at, epoch)
-    topics = []
+    topics: list[Topic] = []
     for (name, topic_id), dirs_of in sorted(found.items()):
         partitions = tuple(
             Partition(node_id, epoch, 0, (node_id,), (node_id,), at)

@@ -30,7 +30,7 @@ def identify(dirs: Sequence[str], node_id: int, wanted_cluster_id: str | None) -
     """Create the directories, read who they belong to. StartError when that is someone else."""
     cluster_id = wanted_cluster_id
     origin = "penstock.cluster.id"
-    missing = []
+    missing: list[str] = []
     for path in dirs:
         try:
             os.makedirs(path, exist_ok=True)

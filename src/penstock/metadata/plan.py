@@ -226,7 +226,7 @@ def plan_grow(
             codes.POLICY_VIOLATION, "Excessively large number of partitions per request."
         )
     factor = topic.replication_factor
-    new = []
+    new: list[Partition] = []
     for at in range(added):
         if assignments is not None:
             replicas = check_assignment(assignments[at], factor, brokers)

@@ -104,7 +104,7 @@ class TopicService:
 
     def _plan_all(self, specs: Sequence[NewTopic]) -> list[Topic | KafkaError]:
         names = [spec.name for spec in specs]
-        repeated = {name for name in names if names.count(name) > 1} if (
+        repeated: set[str] = {name for name in names if names.count(name) > 1} if (
             len(set(names)) != len(names)
         ) else set()
         scratch = _Overlay(self.index)

@@ -109,6 +109,7 @@ class MetaStore(Protocol):
 
     async def scan(self, prefix: bytes, *, limit: int = 0) -> tuple[list[KV], int]:
         """Keys that begin with `prefix`, in order, at most `limit` (0: all), and the revision."""
+        ...
 
     async def txn(
         self,
@@ -117,10 +118,13 @@ class MetaStore(Protocol):
         orelse: Sequence[Put | Delete | Get] = (),
     ) -> Txn:
         """Atomic and durable when it returns. ValueError beyond the bounds."""
+        ...
 
     def watch(self, prefix: bytes, from_rev: int) -> AsyncIterator[Batch]:
         """Every change at or after `from_rev`, in order, none left out; resumes by itself.
         Raises Compacted when that is impossible."""
+        ...
 
     async def session(self, ttl: float) -> Session:
         """`ttl` in seconds."""
+        ...
