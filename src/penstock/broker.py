@@ -72,7 +72,7 @@ class Broker:
             # Python keeps hooks for ever: this one must not keep the broker.
             self._fork_hook = True
             alive: weakref.ref[Broker] = weakref.ref(self)
-            os.register_at_fork(after_in_child=lambda: _abandon(alive))
+            os.register_at_fork(after_in_child=lambda: Broker._abandon(alive))
         return self
 
     def stop(self) -> None:
@@ -193,11 +193,11 @@ class Broker:
         if self._pid == os.getpid():
             self.stop()
 
-
-def _abandon(alive: weakref.ref[Broker]) -> None:
-    broker = alive()
-    if broker is not None and broker._server is not None:
-        broker._server.abandon_after_fork()
+    @staticmethod
+    def _abandon(alive: weakref.ref[Broker]) -> None:
+        broker = alive()
+        if broker is not None and broker._server is not None:
+            broker._server.abandon_after_fork()
 
 
 def _text(value: object) -> str:
