@@ -201,6 +201,65 @@ def test_a_failing_disk_takes_its_directory_offline_and_no_other(tmp_path: Path)
     assert all((directory / MARKER).exists() for directory in directories)
 
 
+def test_a_roll_that_fails_takes_the_directory_offline(tmp_path: Path) -> None:
+    settings = ("log.segment.bytes=1048576",)
+    with Served([tmp_path], *settings) as broker, Client(broker.bootstrap) as client:
+        client.create("events")
+        acknowledged = 0
+        with failing(broker.pid, tmp_path / "events-0", "openat,fsync,fdatasync"):
+            while client.produce("events", payload(acknowledged)).code == NO_ERROR:
+                acknowledged += 1
+                assert acknowledged < 100, "no roll, or one that did not fail"
+        assert {code for code, _ in client.log_dirs().values()} == {KAFKA_STORAGE_ERROR}
+        errors = broker.stop()
+        assert "Traceback" not in errors
+    assert not (tmp_path / MARKER).exists()
+    with Served([tmp_path], *settings) as broker, Client(broker.bootstrap) as client:
+        assert client.read_all("events") == [payload(number)[16:] for number in range(acknowledged)]
+        assert client.produce("events", payload(acknowledged)).base_offset == acknowledged
+
+
+def test_a_read_that_fails_is_an_error_and_others_go_on(tmp_path: Path) -> None:
+    directories = [tmp_path / "one", tmp_path / "two"]
+    with Served(directories) as broker, Client(broker.bootstrap) as client:
+        client.create("events", 2)
+        for number in range(10):
+            for partition in (0, 1):
+                assert client.produce("events", payload(number), partition).code == NO_ERROR
+    with Served(directories) as broker, Client(broker.bootstrap) as client:
+        held = {
+            partition: Path(path)
+            for path, (_, partitions) in client.log_dirs().items()
+            for _, partition in partitions
+        }
+        segment = held[0] / "events-0" / f"{0:020}.log"
+        with failing(broker.pid, segment, "pread64,preadv,preadv2,read,sendfile,splice,mmap"):
+            # Where the response has begun it can only end.
+            with Client(broker.bootstrap, timeout=5) as other, suppress(ConnectionError):
+                assert other.fetch("events", 0, 0).code == KAFKA_STORAGE_ERROR
+            assert len(client.read_all("events", 1)) == 10
+            assert client.produce("events", payload(10), 1).code == NO_ERROR
+        assert broker.process.poll() is None
+    with Served(directories) as broker, Client(broker.bootstrap) as client:
+        assert client.read_all("events", 0) == [payload(number)[16:] for number in range(10)]
+
+
+def test_a_metadata_store_on_a_failing_disk_is_an_error_of_the_request(tmp_path: Path) -> None:
+    with Served([tmp_path]) as broker, Client(broker.bootstrap) as client:
+        client.create("events")
+        store = tmp_path / "penstock-metadata.db-wal"
+        with failing(broker.pid, store, "pwrite64,fdatasync,fsync"):
+            assert client.try_create("refused") == KAFKA_STORAGE_ERROR
+            assert client.produce("events", payload(0)).code == NO_ERROR
+        assert client.try_create("taken") == NO_ERROR
+        errors = broker.stop()
+        assert "Traceback" not in errors
+    with Served([tmp_path]) as broker, Client(broker.bootstrap) as client:
+        assert client.leaders("taken") != []
+        assert client.leaders("refused") == []
+        assert client.read_all("events") == [payload(0)[16:]]
+
+
 def test_a_flush_that_fails_leaves_no_marker(tmp_path: Path) -> None:
     with Served([tmp_path]) as broker, Client(broker.bootstrap) as client:
         client.create("events")
@@ -254,6 +313,7 @@ def test_connections_beyond_the_descriptors_are_refused_and_later_served(tmp_pat
 def test_a_process_out_of_descriptors_waits_and_serves_again(tmp_path: Path) -> None:
     with Served([tmp_path]) as broker, Client(broker.bootstrap) as first:
         first.create("events")
+        first.create("untouched")
         assert first.produce("events", payload(0)).code == NO_ERROR
         used = len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
         before = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
@@ -265,10 +325,29 @@ def test_a_process_out_of_descriptors_waits_and_serves_again(tmp_path: Path) -> 
             for number in range(1, 20):
                 assert first.produce("events", payload(number)).code == NO_ERROR
             assert broker.cpu_seconds() - spent < 0.5, "it spins"
+            # A log that cannot be opened now is no failing disk.
+            assert first.produce("untouched", payload(0)).code == KAFKA_STORAGE_ERROR
             resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, before)
             until(lambda: served_within(broker.bootstrap, 5))
+            assert first.produce("untouched", payload(0)).code == NO_ERROR
+            assert {code for code, _ in first.log_dirs().values()} == {NO_ERROR}
             waiting[0].socket.close()
         assert len(first.read_all("events")) == 20
+
+
+def test_a_request_that_needs_a_descriptor_and_gets_none_costs_no_other(tmp_path: Path) -> None:
+    with Served([tmp_path]) as broker, ExitStack() as stack:
+        clients = [stack.enter_context(Client(broker.bootstrap)) for _ in range(4)]
+        clients[0].create("events")
+        assert clients[0].find_coordinator("readers") == NO_ERROR
+        used = len(list(Path(f"/proc/{broker.pid}/fd").iterdir()))
+        before = resource.prlimit(broker.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, (used, before[1]))
+        with suppress(ConnectionError):  # its handler is read at its first use
+            clients[1].log_dirs()
+        assert clients[0].find_coordinator("readers") == NO_ERROR
+        resource.prlimit(broker.pid, resource.RLIMIT_NOFILE, before)
+        assert clients[2].log_dirs()
 
 
 def test_a_directory_of_a_running_broker_is_refused_with_a_sentence(tmp_path: Path) -> None:

@@ -65,6 +65,11 @@ class Dispatcher:
             )
             self._engine.close_connection(raw.token)
             return
+        except Exception:
+            # A module that cannot be read now (no descriptor left, say) costs this request alone.
+            _log.exception("key %d could not be handled", raw.api_key)
+            self._engine.close_connection(raw.token)
+            return
         header = RequestHeader(
             raw.api_key,
             raw.api_version,
@@ -159,8 +164,6 @@ class Dispatcher:
         )
 
     def _fail(self, token: int, header: RequestHeader, request: Any, error: Exception) -> None:
-        from penstock.handlers.failures import failure_response
-
         self._in_progress -= 1
         self._failures += 1
         code = _UNKNOWN_SERVER_ERROR
@@ -175,6 +178,8 @@ class Dispatcher:
                 exc_info=(type(error), error, error.__traceback__),
             )
         try:
+            from penstock.handlers.failures import failure_response
+
             response = failure_response(header, request, code)
             if response is not None:
                 self._engine.respond(token, self._encode(header, response))
