@@ -1,8 +1,10 @@
-"""librdkafka's own broker tests, one number at a time.
+"""librdkafka's own broker tests, one number at a time; "0081/CreateTopics" is the sub-tests of 0081
+whose names hold that word, for a number with others that need what is not there.
 
 The sources are those that the npm package of Confluent's JavaScript client carries. The plain quick
-mode (-Q) of the test-runner silently drops most sub-tests, so a file that has such sub-tests runs
-in full mode, and a number with fewer passed sub-tests than ``subtests.txt`` says is no pass.
+mode (-Q) of the test-runner silently drops most sub-tests, so it is used for ``--quick`` alone and
+not for a file that has such sub-tests; a number with fewer passed sub-tests than ``subtests.txt``
+says is no pass.
 """
 
 from __future__ import annotations
@@ -69,9 +71,9 @@ def build(setting: Setting) -> None:
 
 
 def _least(setting: Setting) -> dict[str, int]:
-    """By number, how many sub-tests must pass (none are counted where the file says nothing)."""
+    """By name, how many sub-tests must pass (none are counted where the file says nothing)."""
     text = (setting.home / "subtests.txt").read_text(encoding="utf-8")
-    return {number: int(count) for number, count in re.findall(r"^(\d{4}) (\d+)$", text, re.M)}
+    return {name: int(count) for name, count in re.findall(r"^(\d{4}\S*) (\d+)$", text, re.M)}
 
 
 def _sources(tests: Path, number: str) -> str:
@@ -101,11 +103,17 @@ def _judge(number: str, status: int | None, text: str, least: int) -> tuple[str,
     return "pass", f"{subtests} sub-tests"
 
 
-def _one(tests: Path, home: Path, broker: Broker, logs: Path, number: str, least: int) -> Outcome:
-    source = _sources(tests, number)
-    # A test is one static function; SUB_TEST_QUICK alone still runs with -Q.
-    full = re.search(r"\bSUB_TEST\(|skipped due to quick mode", source) is not None
-    conf = logs / f"{number}.conf"
+def _is_full(source: str) -> bool:
+    """Does -Q drop whole sub-tests of this file? Those marked SUB_TEST_QUICK still run with it."""
+    return re.search(r"\bSUB_TEST\(|skipped due to quick mode", source) is not None
+
+
+def _one(
+    setting: Setting, tests: Path, home: Path, broker: Broker, name: str, least: int
+) -> Outcome:
+    number, _, part = name.partition("/")
+    file = name.replace("/", "-")
+    conf = setting.work / "logs" / f"{file}.conf"
     conf.write_text(
         f"bootstrap.servers={broker.bootstrap}\nbroker.address.family=v4\n"
         "test.timeout.multiplier=4\n",
@@ -119,23 +127,16 @@ def _one(tests: Path, home: Path, broker: Broker, logs: Path, number: str, least
         "LD_LIBRARY_PATH": f"{tests.parent / 'src'}:{tests.parent / 'src-cpp'}",
         "KAFKA_PATH": str(home),
         "TESTS": number,
+        # Empty: every sub-test, because it is looked for in each name.
+        "SUBTESTS": part,
     }
-    command = [
-        "env",
-        "-u",
-        "SUBTESTS",
-        "-u",
-        "TESTS_SKIP",
-        "-u",
-        "CI",
-        "./test-runner",
-        "-p1",
-        "-L",
-    ]
-    log = logs / f"{number}.log"
+    command = ["env", "-u", "TESTS_SKIP", "-u", "CI", "./test-runner", "-p1", "-L"]
+    if setting.quick and not _is_full(_sources(tests, number)):
+        command.append("-Q")
+    log = setting.work / "logs" / f"{file}.log"
     began = time.monotonic()
     status: int | None
-    with child(command if full else [*command, "-Q"], env=env, output=log, cwd=tests) as process:
+    with child(command, env=env, output=log, cwd=tests) as process:
         try:
             status = process.wait(LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -143,35 +144,35 @@ def _one(tests: Path, home: Path, broker: Broker, logs: Path, number: str, least
     text = ANSI.sub("", log.read_text(encoding="utf-8", errors="replace"))
     verdict, detail = _judge(number, status, text, least)
     seconds = time.monotonic() - began
-    outcome = Outcome(name=number, status=verdict, seconds=seconds, detail=detail)
+    outcome = Outcome(name=name, status=verdict, seconds=seconds, detail=detail)
     print(line(outcome), flush=True)
     return outcome
 
 
 def execute(setting: Setting, names: Sequence[str]) -> list[Outcome]:
-    """Runs the numbers; each worker has a broker, and takes the next number from one queue."""
+    """Runs the names; each worker has a broker, and takes the next name from one queue."""
     tests = _tests(setting)
     home = scripts(setting).parent
-    least = _least(setting)
-    logs = setting.work / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    minimum = _least(setting)
+    (setting.work / "logs").mkdir(parents=True, exist_ok=True)
     queue: SimpleQueue[str] = SimpleQueue()
-    for number in names:
-        queue.put(number)
+    for name in names:
+        queue.put(name)
 
     def work(index: int) -> list[Outcome]:
         outcomes: list[Outcome] = []
         with setting.broker(f"broker{index}-{os.getpid()}", PROPERTIES) as broker:
             while True:
                 try:
-                    number = queue.get_nowait()
+                    name = queue.get_nowait()
                 except Empty:
                     return outcomes
                 if not broker.alive():
                     detail = f"the broker is gone: {broker.last_words()}"
-                    outcomes.append(Outcome(name=number, status="fail", seconds=0.0, detail=detail))
+                    outcomes.append(Outcome(name=name, status="fail", seconds=0.0, detail=detail))
                     continue
-                outcomes.append(_one(tests, home, broker, logs, number, least.get(number, 0)))
+                least = minimum.get(name, 0)
+                outcomes.append(_one(setting, tests, home, broker, name, least))
 
     workers = min(setting.workers, len(names))
     with ThreadPoolExecutor(workers) as pool:
