@@ -177,18 +177,9 @@ class Appended(NamedTuple):
     error: int
 
 
-Event: TypeAlias = (
-    Join
-    | Sync
-    | Leave
-    | SessionExpired
-    | InitialJoinTimer
-    | JoinTimer
-    | SyncTimer
-    | Loaded
-    | Unload
-    | Appended
-)
+Asked: TypeAlias = "Join | Sync | Leave"
+Elapsed: TypeAlias = "SessionExpired | InitialJoinTimer | JoinTimer | SyncTimer"
+Event: TypeAlias = "Asked | Elapsed | Loaded | Unload | Appended"
 
 
 # -- effects -----------------------------------------------------------------------------------
