@@ -48,7 +48,10 @@ class Server:
     """One broker. `start` once, `stop` once (idempotent)."""
 
     def __init__(
-        self, config: BrokerConfig, *, engine: EnginePort | None = None,
+        self,
+        config: BrokerConfig,
+        *,
+        engine: EnginePort | None = None,
         codec: MessageCodec | None = None,
     ) -> None:
         self.config = config
@@ -90,10 +93,13 @@ class Server:
         engine, codec = self._native()
         engine.open(
             EngineSettings(
-                cluster_id=self.cluster_id, durability=config.durability,
-                io_threads=config.integer("penstock.io.threads"), limits=config.limits(),
+                cluster_id=self.cluster_id,
+                durability=config.durability,
+                io_threads=config.integer("penstock.io.threads"),
+                limits=config.limits(),
                 log_dirs=tuple(os.path.abspath(path) for path in config.log_dirs),
-                node_id=node_id, reactors=config.integer("penstock.reactors"),
+                node_id=node_id,
+                reactors=config.integer("penstock.reactors"),
             )
         )
         write_identity(identity, node_id)
@@ -107,7 +113,9 @@ class Server:
         ports = engine.bind(
             [
                 ListenerSpec(
-                    host=one.host, name=one.name, port=one.port,
+                    host=one.host,
+                    name=one.name,
+                    port=one.port,
                     protocol=config.protocol_of(one.name),
                 )
                 for one in listeners
@@ -116,8 +124,13 @@ class Server:
         self.endpoints = self._advertise(listeners, ports)
         engine.publish([self._cluster_update(), *deltas])
         ctx = Context(
-            config=config, engine=engine, topics=topics, producer_ids=ProducerIds(store),
-            cluster_id=self.cluster_id, endpoints=self.endpoints, groups=self._group_context,
+            config=config,
+            engine=engine,
+            topics=topics,
+            producer_ids=ProducerIds(store),
+            cluster_id=self.cluster_id,
+            endpoints=self.endpoints,
+            groups=self._group_context,
         )
         self._dispatcher = Dispatcher(ctx, engine, codec)
         self._loop_ready.wait()
@@ -226,8 +239,11 @@ class Server:
                 host = socket.gethostname()
             found.append(
                 BrokerEndpoint(
-                    listener=one.name, node_id=self.config.node_id, host=host,
-                    port=(shown.port if one.name in named else 0) or port, rack=rack,
+                    listener=one.name,
+                    node_id=self.config.node_id,
+                    host=host,
+                    port=(shown.port if one.name in named else 0) or port,
+                    rack=rack,
                 )
             )
         return tuple(found)
@@ -235,8 +251,10 @@ class Server:
     def _cluster_update(self) -> ClusterUpdate:
         return ClusterUpdate(
             auto_create=self.config.flag("auto.create.topics.enable"),
-            cluster_id=self.cluster_id, controller_id=self.config.node_id,
-            endpoints=self.endpoints, node_id=self.config.node_id,
+            cluster_id=self.cluster_id,
+            controller_id=self.config.node_id,
+            endpoints=self.endpoints,
+            node_id=self.config.node_id,
         )
 
     # -- the control loop ----------------------------------------------------------------------
@@ -325,19 +343,26 @@ class Server:
         assert codec is not None
         assert self._loop is not None
         names = [
-            "group.min.session.timeout.ms", "group.max.session.timeout.ms",
-            "group.initial.rebalance.delay.ms", "group.max.size", "offset.metadata.max.bytes",
-            "offsets.retention.check.interval.ms", "offsets.topic.num.partitions",
+            "group.min.session.timeout.ms",
+            "group.max.session.timeout.ms",
+            "group.initial.rebalance.delay.ms",
+            "group.max.size",
+            "offset.metadata.max.bytes",
+            "offsets.retention.check.interval.ms",
+            "offsets.topic.num.partitions",
             "offsets.retention.minutes",
         ]
         coordinator = GroupCoordinator(
             settings=read_settings({name: self.config.get(name) for name in names}),
             log=glue.EngineOffsetsLog(topics, engine, codec),
-            offsets=engine.offset_table(), members=engine.member_table(),
-            clock=glue.SystemClock(), timers=glue.LoopTimers(self._loop),
+            offsets=engine.offset_table(),
+            members=engine.member_table(),
+            clock=glue.SystemClock(),
+            timers=glue.LoopTimers(self._loop),
         )
         self._groups = GroupContext(
-            coordinator=coordinator, topics=glue.TopicNames(topics),
+            coordinator=coordinator,
+            topics=glue.TopicNames(topics),
             offsets_topic=glue.OffsetsTopicPort(topics, self.endpoints),
         )
         present = topics.index.get(OFFSETS_TOPIC)

@@ -73,7 +73,8 @@ KAFKA_SAYS = [
         (
             "Invalid value [x] for configuration leader.replication.throttled.replicas: "
             "leader.replication.throttled.replicas must be the literal '*' or a list of "
-            "replicas in the following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+            "replicas in the following format: "
+            "[partitionId]:[brokerId],[partitionId]:[brokerId],..."
         ),
     ),
     (

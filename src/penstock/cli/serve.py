@@ -40,7 +40,8 @@ def _asyncio_without_tls() -> Generator[None, None, None]:
 
 def serve(path: str | None, settings: Sequence[str]) -> int:
     logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO,
+        stream=sys.stderr,
+        level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)

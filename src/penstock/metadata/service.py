@@ -41,7 +41,11 @@ class TopicService:
     """Create, grow, delete, configure; and what every handler reads."""
 
     def __init__(
-        self, store: MetaStore, publish: Publish, config: BrokerConfig, node_id: int,
+        self,
+        store: MetaStore,
+        publish: Publish,
+        config: BrokerConfig,
+        node_id: int,
         new_id: Callable[[], bytes] = new_topic_id,
     ) -> None:
         self.index = TopicIndex()
@@ -104,9 +108,11 @@ class TopicService:
 
     def _plan_all(self, specs: Sequence[NewTopic]) -> list[Topic | KafkaError]:
         names = [spec.name for spec in specs]
-        repeated: set[str] = {name for name in names if names.count(name) > 1} if (
-            len(set(names)) != len(names)
-        ) else set()
+        repeated: set[str] = (
+            {name for name in names if names.count(name) > 1}
+            if (len(set(names)) != len(names))
+            else set()
+        )
         scratch = _Overlay(self.index)
         counts = list(self._dir_counts)
 
@@ -173,8 +179,12 @@ class TopicService:
             return outcomes
 
     async def create_partitions(
-        self, name: str, count: int, assignments: Sequence[Sequence[int]] | None,
-        *, validate_only: bool = False,
+        self,
+        name: str,
+        count: int,
+        assignments: Sequence[Sequence[int]] | None,
+        *,
+        validate_only: bool = False,
     ) -> Topic:
         async with self._mutation():
             topic = self._existing(name)
@@ -191,8 +201,11 @@ class TopicService:
             return grown
 
     async def alter_topic_configs(
-        self, name: str, change: Callable[[Mapping[str, str]], dict[str, str]],
-        *, validate_only: bool = False,
+        self,
+        name: str,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        *,
+        validate_only: bool = False,
     ) -> None:
         """`change` maps the present overrides to the new ones; KafkaError when they are invalid."""
         async with self._mutation():
@@ -202,7 +215,9 @@ class TopicService:
             if validate_only or configs == dict(topic.configs):
                 return
             changed = Topic(
-                name=topic.name, topic_id=topic.topic_id, partitions=topic.partitions,
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=topic.partitions,
                 configs=configs,
             )
             await self._replace(topic, changed)
@@ -246,8 +261,12 @@ class TopicService:
 
     # -- configuration of other resources ------------------------------------------------------
     async def alter_resource_configs(
-        self, kind: str, name: str, change: Callable[[Mapping[str, str]], dict[str, str]],
-        *, validate_only: bool = False,
+        self,
+        kind: str,
+        name: str,
+        change: Callable[[Mapping[str, str]], dict[str, str]],
+        *,
+        validate_only: bool = False,
     ) -> None:
         """`kind`: broker (name "" is the cluster's default), group or client-metrics."""
         async with self._mutation():
@@ -309,7 +328,9 @@ class TopicService:
         if key not in self._log_configs:
             self._log_configs[key] = log_config(topic.configs, self._config)
         return TopicUpsert(
-            name=topic.name, topic_id=topic.topic_id, is_internal=topic.is_internal,
+            name=topic.name,
+            topic_id=topic.topic_id,
+            is_internal=topic.is_internal,
             partitions=tuple(
                 (at, one.leader_epoch, one.log_dir) for at, one in enumerate(topic.partitions)
             ),

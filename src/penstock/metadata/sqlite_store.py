@@ -154,9 +154,7 @@ class SqliteStore:
             return (present.create_rev if present else 0) == guard.expected
         raise ValueError(f"guard of kind {guard.kind}")
 
-    def _apply(
-        self, ops: Sequence[Put | Delete | Get]
-    ) -> tuple[list[Change], list[KV | None]]:
+    def _apply(self, ops: Sequence[Put | Delete | Get]) -> tuple[list[Change], list[KV | None]]:
         rev = self._rev + 1
         changes: list[Change] = []
         results: list[KV | None] = []
