@@ -32,6 +32,8 @@ CASES = [
 ]
 # Versions newer than the pinned oracles know: (key, version).
 UNKNOWN_TO_KIO = {(18, 5), (42, 3)}
+# kio's native reader takes a null array of integers for one of 2^32 elements and aborts the process.
+FATAL_TO_KIO = {("request", 45)}
 # kafka-python turns authorized operations into a set of names, and reads any ApiVersions response
 # with an error as version 0: kio alone judges these two.
 READ_OTHERWISE_BY_KAFKA_PYTHON = {("response", 15), ("response", 18)}
@@ -106,6 +108,8 @@ def test_kio_agrees(kind: str, key: int, version: int) -> None:
     message = wire_schema.find(kind, key)
     if (key, version) in UNKNOWN_TO_KIO:
         pytest.skip("newer than kio")
+    if (kind, key) in FATAL_TO_KIO:
+        pytest.skip("kio aborts on a null array of integers")
     loader = kio_index.load_request_schema if kind == "request" else kio_index.load_response_schema
     entity = loader(key, version)
     read, write = entity_reader(entity), entity_writer(entity)
