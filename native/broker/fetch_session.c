@@ -488,7 +488,8 @@ static bool apply_incremental(pst_fetch_op *op) {
     int32_t index;
     session_slot *slot = slot_of(store_of(shard), op->session_id, &index);
     uint64_t tag = slot == NULL ? 0 : load_tag(slot);
-    if (tag_id(tag) != op->session_id || op->moves > MOVES_MAX) {
+    /* A free slot's tag carries the id 0, which no session has. */
+    if (op->session_id == 0 || tag_id(tag) != op->session_id || op->moves > MOVES_MAX) {
         op->error = PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND;
         return true;
     }

@@ -134,6 +134,14 @@ static void test_partitions_with_data_move_to_the_end(fixture *fx) {
     close(fd);
 }
 
+/* Free slots carry the id 0: asking for it must not wait for a session. */
+static void test_session_zero_is_not_found(fixture *fx) {
+    int fd = test_connect(fx->net);
+    CHECK_EQ(next(fd, 13, 0, 2).error, PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
+    CHECK_EQ(next(fd, 13, 0, INT32_MIN).error, PST_KAFKA_FETCH_SESSION_ID_NOT_FOUND);
+    close(fd);
+}
+
 static void test_errors_of_sessions(fixture *fx) {
     fx_publish(fx, "wrong", 4, 1, 0);
     int fd = test_connect(fx->net);
@@ -440,6 +448,7 @@ static void test_stop_with_fetches_parked(void) {
 int main(void) {
     fixture fx;
     fx_start(&fx, 2, 100, 120000);
+    test_session_zero_is_not_found(&fx);
     test_only_changes_are_told(&fx);
     test_a_changed_log_start_is_told(&fx);
     test_partitions_with_data_move_to_the_end(&fx);
