@@ -2,12 +2,13 @@ from collections.abc import Sequence
 
 from penstock.protocol.codec import DecodedRecord, RecordToWrite
 from penstock.protocol.message import Message
+from penstock.protocol.messages.headers import RequestHeader
 
 class MessageCodec:
     def __init__(self) -> None: ...
     def decode_request(
         self, api_key: int, version: int, frame: bytes | bytearray | memoryview
-    ) -> tuple[Message, Message]: ...
+    ) -> tuple[RequestHeader, Message]: ...
     def encode_request(
         self,
         api_key: int,

@@ -31,6 +31,7 @@ def _asyncio_without_tls() -> Generator[None, None, None]:
     if "asyncio" in sys.modules or "ssl" in sys.modules:
         yield
         return
+    # None refuses an import (importlib's documentation); the type of sys.modules leaves it out.
     sys.modules["ssl"] = None  # type: ignore[assignment]
     try:
         yield

@@ -11,6 +11,9 @@ from penstock.errors import ConfigError
 
 Value = bool | int | float | str | list[str] | None
 
+# What the rows of all key tables begin with: type, default, allowed, flags.
+KeyRow = tuple[str, "str | None", str, str, *tuple[object, ...]]
+
 _INTEGER_BITS = {"short": 15, "int": 31, "long": 63}
 
 
@@ -74,7 +77,8 @@ def check(name: str, allowed: str, value: Value) -> None:
         if value is None:
             raise _refuse(name, "null", "entry must be non null")
     elif kind == "gzip":
-        if value != -1 and not 1 <= value <= 9:  # type: ignore[operator]
+        assert isinstance(value, int)
+        if value != -1 and not 1 <= value <= 9:
             raise _refuse(name, value, "Value must be between 1 and 9 or equal to -1")
     elif kind == "replicas":
         _check_replicas(name, value)
@@ -107,10 +111,10 @@ def _check_replicas(name: str, value: Value) -> None:
             )
 
 
-def parse_checked(name: str, row: tuple[object, ...], raw: str | None) -> Value:
+def parse_checked(name: str, row: KeyRow, raw: str | None) -> Value:
     """Parse and check in one step; `row` is a row of broker_keys or topic_keys."""
-    value = parse(name, row[0], raw)  # type: ignore[arg-type]
-    check(name, row[2], value)  # type: ignore[arg-type]
+    value = parse(name, row[0], raw)
+    check(name, row[2], value)
     return value
 
 

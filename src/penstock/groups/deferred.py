@@ -50,6 +50,7 @@ class Deferred(Generic[T]):
             raise RuntimeError("result is not there yet")
         if self._error is not None:
             raise self._error
+        # Set by now, and T may itself allow None: no test could tell the checker.
         return self._value  # type: ignore[return-value]
 
     def exception(self) -> BaseException | None:

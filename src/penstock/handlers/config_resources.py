@@ -20,6 +20,7 @@ from penstock.protocol import errors_table as codes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from penstock.config.values import KeyRow
     from penstock.handlers.context import Context
 
     Operations = Sequence[tuple[str, int, str | None]]
@@ -151,7 +152,7 @@ class Rules:
 
     def __init__(
         self,
-        row_of: Callable[[str], tuple[object, ...] | None],
+        row_of: Callable[[str], KeyRow | None],
         check: Callable[[Mapping[str, str], Mapping[str, str]], None],
         default_of: Callable[[str], str | None] | None = None,
     ) -> None:
@@ -165,7 +166,7 @@ class Rules:
 
     def _table_default(self, name: str) -> str | None:
         row = self.row_of(name)
-        return row[1] if row is not None else None  # type: ignore[return-value]
+        return row[1] if row is not None else None
 
 
 async def _alter_topic(
@@ -187,7 +188,7 @@ async def _alter_topic(
     await ctx.topics.alter_topic_configs(name, change_of(rules), validate_only=validate_only)
 
 
-def _row_of_broker(name: str) -> tuple[object, ...] | None:
+def _row_of_broker(name: str) -> KeyRow | None:
     return BROKER_KEYS.get(name) or PENSTOCK_KEYS.get(name)
 
 
@@ -198,7 +199,7 @@ def _check_broker(new: Mapping[str, str], old: Mapping[str, str], broker: str) -
         row = _row_of_broker(name)
         if row is None or (name in old and old[name] == new[name]):
             continue
-        flags = str(row[3])
+        flags = row[3]
         if "d" not in flags and "p" not in flags:
             static.append(name)
         elif "p" in flags and broker == "":

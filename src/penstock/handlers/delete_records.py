@@ -16,6 +16,7 @@ from penstock.protocol.messages.delete_records import (
 
 if TYPE_CHECKING:
     from penstock.handlers.context import Context, RequestHeader
+    from penstock.metadata.model import Topic
 
 
 def handle(
@@ -42,7 +43,7 @@ def _delete(ctx: Context, name: str, partition: int, offset: int) -> DeleteRecor
         code = codes.UNKNOWN_TOPIC_OR_PARTITION
     elif topic.is_internal:
         code = codes.INVALID_TOPIC_EXCEPTION
-    elif "delete" not in (effective_value("cleanup.policy", topic.configs, ctx.config) or ()):  # type: ignore[operator]
+    elif not _may_delete(ctx, topic):
         code = codes.POLICY_VIOLATION
     elif offset < -1:
         code = codes.OFFSET_OUT_OF_RANGE
@@ -54,3 +55,8 @@ def _delete(ctx: Context, name: str, partition: int, offset: int) -> DeleteRecor
     return DeleteRecordsPartitionResult(
         partition_index=partition, low_watermark=low_watermark, error_code=code
     )
+
+
+def _may_delete(ctx: Context, topic: Topic) -> bool:
+    policy = effective_value("cleanup.policy", topic.configs, ctx.config)
+    return isinstance(policy, list) and "delete" in policy

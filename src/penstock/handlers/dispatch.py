@@ -73,8 +73,8 @@ class Dispatcher:
         header = RequestHeader(
             raw.api_key,
             raw.api_version,
-            wire.correlation_id,  # type: ignore[attr-defined]
-            wire.client_id,  # type: ignore[attr-defined]
+            wire.correlation_id,
+            wire.client_id,
             raw.client_host,
             raw.listener,
             raw.principal,

@@ -49,7 +49,9 @@ def validate_topic_config(overrides: Mapping[str, str], broker: BrokerConfig) ->
     if "min.compaction.lag.ms" in overrides or "max.compaction.lag.ms" in overrides:
         low = effective_value("min.compaction.lag.ms", overrides, broker)
         high = effective_value("max.compaction.lag.ms", overrides, broker)
-        if low > high:  # type: ignore[operator]
+        assert isinstance(low, int)
+        assert isinstance(high, int)
+        if low > high:
             raise ConfigError(
                 f"conflict topic config setting min.compaction.lag.ms ({low}) > "
                 f"max.compaction.lag.ms ({high})"

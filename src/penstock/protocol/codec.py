@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.protocol.message import Message
+    from penstock.protocol.messages.headers import RequestHeader
 
 __all__ = ["DecodedRecord", "Headers", "MessageCodec", "RecordToWrite"]
 
@@ -36,7 +37,9 @@ class MessageCodec(Protocol):
     dropped when writing and take the schema's default when reading.
     """
 
-    def decode_request(self, api_key: int, version: int, frame: bytes) -> tuple[Message, Message]:
+    def decode_request(
+        self, api_key: int, version: int, frame: bytes
+    ) -> tuple[RequestHeader, Message]:
         """(RequestHeader, the request) of a frame that starts at the header."""
         ...
 

@@ -13,6 +13,7 @@ class Message:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
+    # Mutable, so not hashable; object declares a method here and no type can take it away.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
