@@ -70,11 +70,14 @@ void pst_storage__index_move(pst_storage__index *index, pst_storage__index *larg
     if (index->time_count > 0) {
         memcpy(larger->times, index->times, index->time_count * sizeof *index->times);
     }
-    larger->count = index->count;
-    larger->time_count = index->time_count;
-    pst_storage__index old = *index;
-    *index = *larger;
-    *larger = old;
+    /* The counts stay untouched: appends read them with the append lock alone. */
+    pst_storage__index old = *larger;
+    larger->entries = index->entries;
+    larger->times = index->times;
+    index->entries = old.entries;
+    index->times = old.times;
+    index->capacity = old.capacity;
+    index->time_capacity = old.time_capacity;
 }
 
 void pst_storage__index_add(pst_storage__index *index, uint32_t offset, uint32_t position) {
