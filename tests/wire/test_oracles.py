@@ -32,7 +32,7 @@ CASES = [
 ]
 # Versions newer than the pinned oracles know: (key, version).
 UNKNOWN_TO_KIO = {(18, 5), (42, 3)}
-# kio's native reader takes a null array of integers for one of 2^32 elements and aborts the process.
+# kio's native reader takes a null array of integers for one of 2^32 elements and aborts.
 FATAL_TO_KIO = {("request", 45)}
 # kafka-python turns authorized operations into a set of names, and reads any ApiVersions response
 # with an error as version 0: kio alone judges these two.
