@@ -160,22 +160,23 @@ static void allocate(pst_log *log, pst_segment *segment) {
     }
 }
 
+/* Under the maintenance lock: a roll or a close may be writing the index out. */
 static void grow_index(pst_log *log, pst_segment *segment) {
+    pst_storage__lock_acquire(&log->maintenance);
     pst_storage__lock_acquire(&log->index_lock);
     bool wanted = segment == log->active && pst_storage__index_is_short(&segment->index);
     uint32_t capacity = segment->index.capacity;
     uint32_t time_capacity = segment->index.time_capacity;
     pst_storage__lock_release(&log->index_lock);
     pst_storage__index larger;
-    if (!wanted || !pst_storage__index_larger(capacity, time_capacity, &larger)) {
-        return; /* the append allocates, then */
-    }
-    pst_storage__lock_acquire(&log->index_lock);
-    if (segment == log->active) {
+    /* Without memory the append allocates, and so does one that was faster than this. */
+    if (wanted && pst_storage__index_larger(capacity, time_capacity, &larger)) {
+        pst_storage__lock_acquire(&log->index_lock);
         pst_storage__index_move(&segment->index, &larger);
+        pst_storage__lock_release(&log->index_lock);
+        pst_storage__index_fini(&larger);
     }
-    pst_storage__lock_release(&log->index_lock);
-    pst_storage__index_fini(&larger);
+    pst_storage__lock_release(&log->maintenance);
 }
 
 static void run_work(pst_job *job) {

@@ -139,8 +139,7 @@ bool pst_storage__index_is_short(const pst_storage__index *index);
  * pst_storage__index_move. False when memory is refused. */
 bool pst_storage__index_larger(uint32_t capacity, uint32_t time_capacity,
                                pst_storage__index *index_out);
-/* Puts the contents of `index` into `larger` and swaps the two, if they fit; both may be freed
- * afterwards. */
+/* Copies the entries of `index` into the room of `larger`, if they fit, and swaps the two rooms. */
 void pst_storage__index_move(pst_storage__index *index, pst_storage__index *larger);
 /* Position of the last entry with offset <= `relative`, or 0. */
 int64_t pst_storage__index_floor(const pst_storage__index *index, uint32_t relative);
