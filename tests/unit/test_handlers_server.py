@@ -94,7 +94,7 @@ def test_metadata_with_missing_topics_goes_back_to_the_engine(running: Running) 
     request = md.MetadataRequest(topics=[md.MetadataRequestTopic(name="auto")])
     token = running.engine.offer(3, 12, running.codec.frame(request))
     wait_for(lambda: token in running.engine.redispatched)
-    assert [topic.name for topic in running.engine.topics.values()] == ["auto"]
+    wait_for(lambda: [topic.name for topic in running.engine.topics.values()] == ["auto"])
 
 
 def test_first_group_creates_the_offsets_topic(running: Running) -> None:

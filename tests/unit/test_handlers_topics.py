@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from control_bench import Bench
 
-from penstock.handlers.context import CLUSTER_OPERATIONS, REDISPATCH, TOPIC_OPERATIONS
+from penstock.handlers import metadata
+from penstock.handlers.context import (
+    CLUSTER_OPERATIONS,
+    REDISPATCH,
+    TOPIC_OPERATIONS,
+    RequestHeader,
+)
 from penstock.metadata.names import ZERO_ID
 from penstock.protocol import errors_table as codes
 from penstock.protocol.messages import alter_partition_reassignments as apr
@@ -227,16 +233,20 @@ def test_describe_log_dirs_of_all_and_of_some(bench: Bench) -> None:
     assert [one.partition_index for one in found.topics[0].partitions] == [1]
 
 
-def test_metadata_creates_what_is_missing_and_lets_the_engine_answer(bench: Bench) -> None:
-    request = md.MetadataRequest(
-        topics=[md.MetadataRequestTopic(name="new")], allow_auto_topic_creation=True
-    )
-    assert bench.call(3, 12, request) is REDISPATCH
+def test_metadata_begins_to_create_what_is_missing_and_lets_the_engine_answer(
+    bench: Bench,
+) -> None:
+    async def ask(name: str, allowed: bool) -> None:
+        request = md.MetadataRequest(
+            topics=[md.MetadataRequestTopic(name=name)], allow_auto_topic_creation=allowed
+        )
+        assert metadata.handle(bench.ctx, RequestHeader(3, 12), request) is REDISPATCH
+        assert bench.topics.index.get(name) is None
+        await bench.topics.wait_auto_created()
+
+    bench.run(ask("new", True))
     assert bench.topics.index.get("new") is not None
-    request = md.MetadataRequest(
-        topics=[md.MetadataRequestTopic(name="other")], allow_auto_topic_creation=False
-    )
-    assert bench.call(3, 12, request) is REDISPATCH
+    bench.run(ask("other", False))
     assert bench.topics.index.get("other") is None
 
 

@@ -8,6 +8,7 @@ has taken the topic away, so that a crash between the two does not leave its dir
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from json import dumps, loads
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from penstock.metadata.store import KV, MetaStore
 
     Publish = Callable[[Sequence[Any]], None]
+
+_log = logging.getLogger("penstock.metadata")
 
 TOPIC_PREFIX = b"/topics/"
 DELETING_PREFIX = b"/topics-deleting/"
@@ -60,6 +63,8 @@ class TopicService:
         self._node_id = node_id
         self._new_id = new_id
         self._lock: asyncio.Lock | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._creating: set[str] = set()
         self._dir_counts = [0] * max(1, len(config.log_dirs))
         self._log_configs: dict[tuple[tuple[str, str], ...], TopicLogConfig] = {}
 
@@ -247,6 +252,31 @@ class TopicService:
         if present is None:
             raise outcome
         return present
+
+    def begin_auto_create(self, names: Sequence[str]) -> None:
+        """`auto_create` in a task of its own, for the names that none is creating yet."""
+        import asyncio
+
+        fresh = [name for name in dict.fromkeys(names) if name not in self._creating]
+        if not fresh:
+            return
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._background.discard(task)
+            self._creating.difference_update(fresh)
+            if not task.cancelled() and task.exception() is not None:
+                _log.error("topics could not be created", exc_info=task.exception())
+
+        self._creating.update(fresh)
+        task = asyncio.get_running_loop().create_task(self.auto_create(fresh))
+        self._background.add(task)
+        task.add_done_callback(done)
+
+    async def wait_auto_created(self) -> None:
+        """Until nothing that `begin_auto_create` began is under way."""
+        import asyncio
+
+        await asyncio.gather(*self._background)
 
     async def auto_create(self, names: Sequence[str]) -> None:
         """Create those of `names` that are missing, with the broker's defaults. What cannot be
