@@ -35,13 +35,13 @@ cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.cr
 cp -rL /etc/apt/apt.conf.d/. "$root/etc/apt/apt.conf.d/"
 rm -f "$root"/etc/apt/apt.conf.d/{20packagekit,50appstream}
 [ ! -e /etc/pip.conf ] || cp -L /etc/pip.conf "$root/etc/pip.conf"
-rm -rf "$root/root/penstock"
-git clone -q "$here" "$root/root/penstock"
+rm -rf "$root/srv/penstock"
+git clone -q "$here" "$root/srv/penstock"
 
 if [ "$what" != test ]; then
     setsid chroot "$root" env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 \
         PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_DEFAULT_TIMEOUT=180 \
-        make -C /root/penstock run ARGS="--set listeners=PLAINTEXT://127.0.0.1:$port" >"$root/run.log" 2>&1 &
+        make -C /srv/penstock run ARGS="--set listeners=PLAINTEXT://127.0.0.1:$port" >"$root/run.log" 2>&1 &
     broker=$!
     for _ in $(seq 900); do
         grep -q 'ready: bootstrap' "$root/run.log" && break
@@ -57,6 +57,6 @@ if [ "$what" != test ]; then
     broker=
 fi
 if [ "$what" != run ]; then
-    inside "cd /root/penstock && make test"
+    inside "cd /srv/penstock && make test"
     echo "make test: passed"
 fi
