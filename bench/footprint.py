@@ -71,12 +71,23 @@ def first_acknowledged() -> float:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def bare_asyncio() -> float:
+    """Seconds that this interpreter takes to import asyncio and end: the control beside each start."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import asyncio"], check=True)
+    return time.perf_counter() - begin
+
+
 def start(runs: int) -> None:
     first_acknowledged()
-    times = sorted(first_acknowledged() * 1000 for _ in range(runs))
+    pairs = [(first_acknowledged() * 1000, bare_asyncio() * 1000) for _ in range(runs)]
+    times, controls = (sorted(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(ours / control for ours, control in pairs)
     print(
         f"exec to first acknowledged record: median {statistics.median(times):.0f} ms"
-        f" (min {times[0]:.0f}, max {times[-1]:.0f}, {runs} runs)"
+        f" (min {times[0]:.0f}, max {times[-1]:.0f}, {runs} runs);"
+        f" a bare interpreter with asyncio beside it: median {statistics.median(controls):.0f} ms,"
+        f" ratio {ratio:.2f}"
     )
 
 
