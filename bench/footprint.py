@@ -72,7 +72,7 @@ def first_acknowledged() -> float:
 
 
 def bare_asyncio() -> float:
-    """Seconds that this interpreter takes to import asyncio and end: the control beside each start."""
+    """Seconds in which this interpreter imports asyncio and ends: the control beside a start."""
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import asyncio"], check=True)
     return time.perf_counter() - begin
