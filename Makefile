@@ -16,6 +16,8 @@ help:
 
 ## make build            set up everything and build; leaves .venv/bin/penstock
 build: $(VENV)/built
+	@# The environment may forbid Python to write bytecode, and compiling at each start costs 100 ms.
+	@$(BIN)/python -m compileall -q src/penstock
 dev: build $(VENV)/test $(VENV)/check
 
 $(VENV)/bin/python:
