@@ -20,6 +20,7 @@ typedef struct {
     int64_t position;
     bool position_known;
     int64_t clip;        /* -1: not known yet */
+    bool clip_is_end;    /* the clip is where end_offset begins, not merely before it */
     int64_t size;        /* published bytes of the segment */
     int64_t segment_end; /* first offset after the segment */
     int64_t end_offset;  /* request's, not beyond the log end */
@@ -177,6 +178,7 @@ static void locate_active(pst_log *log, locator *at) {
         }
         if (log->hints[i].offset == at->end_offset && at->clip < 0) {
             at->clip = log->hints[i].position;
+            at->clip_is_end = true;
         }
     }
     if (!at->position_known) {
@@ -190,6 +192,7 @@ static void locate_active(pst_log *log, locator *at) {
 
 static int locate(pst_log *log, locator *at, int64_t offset) {
     at->clip = -1;
+    at->clip_is_end = false;
     at->position = 0;
     at->position_known = false;
     at->first_batch_size = -1;
@@ -336,6 +339,7 @@ static int find_clip(pst_log *log, locator *at, pst_storage__scan *scan) {
     pst_batch batch;
     int rc = walk_file(log, scan, at->segment->base_offset, from, at->end_offset, true, &at->clip,
                        &batch);
+    at->clip_is_end = rc > 0 || (rc == 0 && batch.base_offset == at->end_offset);
     return rc > 0 ? 0 : rc;
 }
 
@@ -371,6 +375,7 @@ static int deliver(pst_log *log, locator *at, pst_file *file, const pst_storage_
             damage_after(log, at->segment->base_offset, at->position);
         if (damage != NULL && damage->position < at->clip) {
             at->clip = damage->position;
+            at->clip_is_end = false;
         }
     }
     int64_t n = amount(at);
@@ -399,7 +404,7 @@ static int deliver(pst_log *log, locator *at, pst_file *file, const pst_storage_
 /* The next fetch of this reader begins where this answer ended, if it ended at a known boundary. */
 static void remember(pst_log *log, const locator *at, const pst_log_slice *out) {
     int64_t given = (int64_t)out->copied + out->range.size;
-    if (!at->active || given == 0 || at->position + given != at->clip ||
+    if (!at->active || !at->clip_is_end || given == 0 || at->position + given != at->clip ||
         at->end_offset == at->log_end) {
         return;
     }
