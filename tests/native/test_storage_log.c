@@ -49,6 +49,27 @@ static void test_end_offset_clips_at_its_batch(void) {
     fixture_close(&f, true);
 }
 
+static void test_an_answer_that_ends_on_an_index_entry_moves_no_boundary(void) {
+    fixture f;
+    fixture_open(&f);
+    for (int i = 0; i < 200; i++) {
+        append_ok(&f, 2, 200, 1000 + i);
+    }
+    pst_log_slice s;
+    CHECK_EQ(read_slice(&f, 0, 2, 1, true, &s), 0);
+    int64_t size = s.first_batch_size;
+    CHECK(size > 400);
+    pst_file_unref(s.range.file);
+    for (int64_t to = 300; to < 400; to += 14) {
+        for (int64_t count = 1; count < to / 2; count++) {
+            CHECK_EQ(read_slice(&f, 0, to, count * size, true, &s), 0);
+            pst_file_unref(s.range.file);
+            CHECK_EQ(first_offset_at(&f, to), to);
+        }
+    }
+    fixture_close(&f, true);
+}
+
 static void test_max_bytes_and_first_batch(void) {
     fixture f;
     fixture_open(&f);
@@ -350,6 +371,7 @@ int main(void) {
     test_append_then_read_back();
     test_offsets_outside_are_refused();
     test_end_offset_clips_at_its_batch();
+    test_an_answer_that_ends_on_an_index_entry_moves_no_boundary();
     test_max_bytes_and_first_batch();
     test_rolls_by_size_and_reads_across();
     test_rolls_by_record_time();
