@@ -18,13 +18,22 @@ from penstock.metadata.names import name_problem
 from penstock.protocol import errors_table as codes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from typing import Any, Protocol, TypeVar
 
     from penstock.config.values import KeyRow
     from penstock.handlers.context import Context
 
     Operations = Sequence[tuple[str, int, str | None]]
     Change = Callable[[Mapping[str, str]], dict[str, str]]
+
+    class Named(Protocol):
+        """A resource of AlterConfigs or IncrementalAlterConfigs."""
+
+        resource_type: int
+        resource_name: str
+
+    AnyNamed = TypeVar("AnyNamed", bound=Named)
 
 TOPIC: Final = 2
 BROKER: Final = 4
@@ -106,6 +115,24 @@ def _level(logger: str) -> str:
 
 
 # -- changing -----------------------------------------------------------------------------------
+async def alter_each(
+    resources: Sequence[AnyNamed], alter_one: Callable[[AnyNamed], Coroutine[Any, Any, None]]
+) -> list[tuple[AnyNamed, int, str | None]]:
+    """Each resource with its error code and message; one that is named twice is refused."""
+    keys = [(one.resource_type, one.resource_name) for one in resources]
+    outcomes: list[tuple[AnyNamed, int, str | None]] = []
+    for resource in resources:
+        code, message = 0, None
+        try:
+            if keys.count((resource.resource_type, resource.resource_name)) > 1:
+                raise KafkaError(codes.INVALID_REQUEST, "Each resource must appear at most once.")
+            await alter_one(resource)
+        except KafkaError as error:
+            code, message = error.code, error.message
+        outcomes.append((resource, code, message))
+    return outcomes
+
+
 async def alter(
     ctx: Context,
     kind: int,

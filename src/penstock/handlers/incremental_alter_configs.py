@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.errors import KafkaError
 from penstock.handlers import config_resources as resources
 from penstock.metadata import plan
-from penstock.protocol import errors_table as codes
 from penstock.protocol.messages.incremental_alter_configs import (
     AlterConfigsResource,
     AlterConfigsResourceResponse,
@@ -24,24 +22,18 @@ if TYPE_CHECKING:
 async def handle(
     ctx: Context, header: RequestHeader, request: IncrementalAlterConfigsRequest
 ) -> IncrementalAlterConfigsResponse:
-    keys = [(one.resource_type, one.resource_name) for one in request.resources]
-    responses: list[AlterConfigsResourceResponse] = []
-    for resource in request.resources:
-        code, message = 0, None
-        try:
-            if keys.count((resource.resource_type, resource.resource_name)) > 1:
-                raise KafkaError(codes.INVALID_REQUEST, "Each resource must appear at most once.")
-            await _alter(ctx, resource, request.validate_only)
-        except KafkaError as error:
-            code, message = error.code, error.message
-        responses.append(
-            AlterConfigsResourceResponse(
-                error_code=code,
-                error_message=message,
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
-            )
+    outcomes = await resources.alter_each(
+        request.resources, lambda one: _alter(ctx, one, request.validate_only)
+    )
+    responses = [
+        AlterConfigsResourceResponse(
+            error_code=code,
+            error_message=message,
+            resource_type=one.resource_type,
+            resource_name=one.resource_name,
         )
+        for one, code, message in outcomes
+    ]
     return IncrementalAlterConfigsResponse(responses=responses)
 
 
