@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "base/assert.h"
 #include "base/error.h"
@@ -152,6 +153,26 @@ void pst_conn_order__closed(pst_conn *conn);
  * header is flexible). */
 int pst_broker__respond_header(pst_exchange *exchange, int16_t api_key, int16_t api_version,
                                int32_t correlation_id);
+
+/* Makes room in a doubling array for one more element of `size` bytes; -PST_ELIMIT beyond `most`.
+ */
+static inline int pst_broker__grow(void **items, int32_t count, int32_t *capacity, size_t size,
+                                   int32_t most) {
+    if (count < *capacity) {
+        return 0;
+    }
+    if (count >= most) {
+        return -PST_ELIMIT;
+    }
+    int32_t wanted = *capacity == 0 ? 4 : *capacity * 2;
+    void *grown = realloc(*items, (size_t)wanted * size);
+    if (grown == NULL) {
+        return -PST_ENOMEM;
+    }
+    *items = grown;
+    *capacity = wanted;
+    return 0;
+}
 
 /* ---- errors.c ---- */
 /* The one switch from PST_E* to Kafka's code (PST_KAFKA_* of wire/error_codes.h). */

@@ -104,28 +104,10 @@ void pst_fetch__free_op(pst_fetch_op *op) {
     free_op(op);
 }
 
-/* Makes room for one more element of `size` bytes. */
-static int grow(void **items, int32_t count, int32_t *capacity, size_t size, int32_t most) {
-    if (count < *capacity) {
-        return 0;
-    }
-    if (count >= most) {
-        return -PST_ELIMIT;
-    }
-    int32_t wanted = *capacity == 0 ? 4 : *capacity * 2;
-    void *grown = realloc(*items, (size_t)wanted * size);
-    if (grown == NULL) {
-        return -PST_ENOMEM;
-    }
-    *items = grown;
-    *capacity = wanted;
-    return 0;
-}
-
 int pst_fetch__add_topic(pst_fetch_op *op, const pst_uuid *id, pst_slice name, int32_t *topic_out) {
     *topic_out = -1;
-    PST_TRY(grow((void **)&op->topics, op->topic_count, &op->topic_capacity, sizeof *op->topics,
-                 PST_FETCH_PARTITIONS_MAX));
+    PST_TRY(pst_broker__grow((void **)&op->topics, op->topic_count, &op->topic_capacity,
+                             sizeof *op->topics, PST_FETCH_PARTITIONS_MAX));
     if (name.size > op->names_capacity - op->names_size) {
         uint32_t wanted = op->names_capacity == 0 ? 256 : op->names_capacity * 2;
         while (wanted - op->names_size < name.size) {
@@ -151,8 +133,8 @@ int pst_fetch__add_topic(pst_fetch_op *op, const pst_uuid *id, pst_slice name, i
 }
 
 pst_fetch_part *pst_fetch__add_part(pst_fetch_op *op) {
-    if (grow((void **)&op->parts, op->part_count, &op->part_capacity, sizeof *op->parts,
-             PST_FETCH_PARTITIONS_MAX) < 0) {
+    if (pst_broker__grow((void **)&op->parts, op->part_count, &op->part_capacity, sizeof *op->parts,
+                         PST_FETCH_PARTITIONS_MAX) < 0) {
         return NULL;
     }
     pst_fetch_part *part = &op->parts[op->part_count++];
@@ -242,8 +224,9 @@ static int parse_forgotten(pst_fetch_op *op, pst_reader *r) {
         PST_TRY(parse_topic_key(op, r, &topic));
         int32_t count = pst_reader_any_array(r, op->flexible, 4);
         for (int32_t k = 0; k < count && pst_reader_ok(r); k++) {
-            PST_TRY(grow((void **)&op->forgotten, op->forgotten_count, &op->forgotten_capacity,
-                         sizeof *op->forgotten, PST_FETCH_PARTITIONS_MAX));
+            PST_TRY(pst_broker__grow((void **)&op->forgotten, op->forgotten_count,
+                                     &op->forgotten_capacity, sizeof *op->forgotten,
+                                     PST_FETCH_PARTITIONS_MAX));
             op->forgotten[op->forgotten_count++] =
                 (pst_fetch_forgotten){.topic = topic, .index = pst_reader_i32(r)};
         }

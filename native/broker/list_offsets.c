@@ -79,23 +79,6 @@ static void destroy(list_op *op) {
     free(op);
 }
 
-static int grow(void **items, int32_t count, int32_t *capacity, size_t size) {
-    if (count < *capacity) {
-        return 0;
-    }
-    if (count >= LIST_PARTITIONS_MAX) {
-        return -PST_ELIMIT;
-    }
-    int32_t wanted = *capacity == 0 ? 4 : *capacity * 2;
-    void *grown = realloc(*items, (size_t)wanted * size);
-    if (grown == NULL) {
-        return -PST_ENOMEM;
-    }
-    *items = grown;
-    *capacity = wanted;
-    return 0;
-}
-
 static int keep_name(list_op *op, pst_slice name, uint32_t *at_out) {
     *at_out = op->names_size;
     if (name.size > op->names_capacity - op->names_size) {
@@ -130,7 +113,8 @@ static int parse_partitions(list_op *op, pst_reader *r, int32_t topic) {
     int32_t count = pst_reader_any_array(r, op->flexible, smallest);
     op->topics[topic].first = op->part_count;
     for (int32_t i = 0; i < count && pst_reader_ok(r); i++) {
-        PST_TRY(grow((void **)&op->parts, op->part_count, &op->part_capacity, sizeof *op->parts));
+        PST_TRY(pst_broker__grow((void **)&op->parts, op->part_count, &op->part_capacity,
+                                 sizeof *op->parts, LIST_PARTITIONS_MAX));
         list_part *part = &op->parts[op->part_count++];
         memset(part, 0, sizeof *part);
         part->topic = topic;
@@ -151,8 +135,8 @@ static int parse(list_op *op, pst_reader *r) {
     for (int32_t i = 0; i < topics && pst_reader_ok(r); i++) {
         pst_slice name = pst_reader_any_string(r, op->flexible);
         PST_TRY(r->err);
-        PST_TRY(
-            grow((void **)&op->topics, op->topic_count, &op->topic_capacity, sizeof *op->topics));
+        PST_TRY(pst_broker__grow((void **)&op->topics, op->topic_count, &op->topic_capacity,
+                                 sizeof *op->topics, LIST_PARTITIONS_MAX));
         list_topic *topic = &op->topics[op->topic_count];
         memset(topic, 0, sizeof *topic);
         topic->name_size = (int16_t)name.size;
